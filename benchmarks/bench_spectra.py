@@ -1,0 +1,311 @@
+"""WeightWatcher and `diversity-spectra spectra` on the same weights: agreement, wall time, peak memory.
+
+    .venv/bin/python benchmarks/bench_spectra.py [--repeats 5] [--parts agreement speed memory small]
+
+Needs the test environment (weightwatcher, timm). Writes benchmarks/spectra.md. Models carry random weights, made with a
+fixed seed. Timed runs of the two programs alternate, so that other work on the machine falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+MODELS = (
+    "vit_base_patch32_224",
+    "resnet50",
+    "convnext_tiny",
+    "regnety_004",
+    "mixer_b16_224",
+    "tf_efficientnet_lite0",
+)
+EXACT = (
+    "alpha",
+    "D",
+    "xmin",
+    "log_norm",
+    "log_spectral_norm",
+    "stable_rank",
+    "alpha_weighted",
+    "log_alpha_norm",
+    "entropy",
+    "sigma",
+    "sv_max",
+    "sv_min",
+    "detX_val",
+)
+EQUAL = ("matrix_rank", "num_pl_spikes", "rank_loss", "weak_rank_loss", "num_evals", "detX_num", "N", "M", "rf")
+MP = ("sigma_mp", "bulk_max", "bulk_min", "mp_softrank", "num_spikes", "W_scale")
+COMMAND = Path(sys.executable).with_name("diversity-spectra")
+
+# Run in a process of its own; prints seconds of analyze() alone and writes its table.
+WEIGHTWATCHER = """
+import contextlib, io, logging, sys, time, warnings
+warnings.filterwarnings("ignore")
+import weightwatcher
+from safetensors.torch import load_file
+logging.disable(logging.CRITICAL)
+state = load_file(sys.argv[1])
+start = time.perf_counter()
+with contextlib.redirect_stdout(io.StringIO()):
+    table = weightwatcher.WeightWatcher(model=state).analyze(mp_fit=sys.argv[3] == "mp", ERG=True)
+print(time.perf_counter() - start)
+table.to_csv(sys.argv[2], index=False)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", default=["agreement", "speed", "memory", "small"])
+    arguments = parser.parse_args()
+    results = Path(__file__).with_name("spectra.json")
+    measured = json.loads(results.read_text()) if results.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in arguments.parts:
+            measured[part] = PARTS[part](folder, arguments.repeats)
+            results.write_text(json.dumps(measured, indent=1) + "\n")
+    Path(__file__).with_name("spectra.md").write_text(report(measured))
+
+
+def agreement(folder: Path, repeats: int) -> list[dict]:
+    """Every column of every layer, the Marchenko-Pastur fit included, once per model."""
+    import pandas as pd
+
+    found = []
+    for model in MODELS:
+        weights, theirs, ours = random_model(folder, model), folder / "theirs.csv", folder / "ours.csv"
+        weightwatcher(weights, theirs, "mp", threads=1)
+        timed([COMMAND, "spectra", weights, "--convention", "weightwatcher", "--mp", "--out", ours])
+        a = pd.read_csv(theirs).set_index("name")
+        b = pd.read_csv(ours).query("analysed").set_index("layer")
+        same = list(a.index) and set(a.index) == set(b.index)
+        b = b.loc[a.index]
+        differences = {name: relative_difference(a[name], b[name]) for name in (*EXACT, *MP)}
+        found.append(
+            {
+                "model": model,
+                "layers": len(a),
+                "same_layers": bool(same),
+                "exact": max(differences[name] for name in EXACT),
+                "equal": all((a[name] == b[name]).all() for name in EQUAL),
+                "mp": max(differences[name] for name in MP),
+                "svd_layers": int((b["method"] == "svd").sum()),
+            }
+        )
+        print(found[-1], flush=True)
+    return found
+
+
+def speed(folder: Path, repeats: int) -> dict:
+    """The whole command against analyze() alone, the same columns without the Marchenko-Pastur fit, alternating."""
+    weights = random_model(folder, "vit_base_patch32_224")
+    theirs: dict[int, list[float]] = {1: [], 2: []}
+    ours, single = [], []
+    command = [COMMAND, "spectra", weights, "--convention", "weightwatcher", "--out", folder / "ours.csv"]
+    for _ in range(repeats):
+        for threads, seconds in theirs.items():
+            seconds.append(weightwatcher(weights, folder / "theirs.csv", "no", threads))
+        ours.append(timed([*command, "--threads", "2"]))
+        single.append(timed([*command, "--threads", "1"]))
+        print(theirs, ours, single, flush=True)
+    # Against whichever of its two settings was faster: on a busy machine it is slower with two threads than with one.
+    ratios = [min(pair) / own for *pair, own in zip(*theirs.values(), ours, strict=True)]
+    return {
+        "weightwatcher_s": theirs[2],
+        "weightwatcher_one_thread_s": theirs[1],
+        "ours_s": ours,
+        "ours_one_thread_s": single,
+        "ratios": ratios,
+    }
+
+
+def memory(folder: Path, repeats: int) -> dict:
+    """Peak memory on the weights of a GPT-2-medium-shaped language model, float32."""
+    weights = folder / "language_model.safetensors"
+    language_model(weights)
+    found = {"bytes": weights.stat().st_size}
+    for convention in ("strict", "weightwatcher"):
+        command = [COMMAND, "spectra", weights, "--convention", convention, "--out", folder / "rows.csv"]
+        start = time.perf_counter()
+        process = subprocess.Popen([*map(str, command), "--threads", "2"])
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        found[convention] = {"peak_kib": usage.ru_maxrss, "s": time.perf_counter() - start}
+        print(found, flush=True)
+    weights.unlink()
+    return found
+
+
+def small(folder: Path, repeats: int) -> dict:
+    """What the pipeline calls thousands of times: strict, one thread, start-up included."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    paths = [folder / f"mlp{index}.safetensors" for index in range(8)]
+    for path in paths:
+        sides = (784, 256, 256, 10)
+        layers = {f"fc{i}.weight": torch.nn.Linear(*sides[i : i + 2]).weight.detach() for i in range(3)}
+        save_file(layers, path)
+    model, reference = folder / "model.safetensors", folder / "reference.safetensors"
+    for path in (model, reference):
+        state = timm.create_model("tf_efficientnet_lite0", num_classes=10).state_dict()
+        save_file({name: value.contiguous() for name, value in state.items()}, path)
+    eight = [COMMAND, "spectra", *paths, "--threads", "1", "--out", *(path.with_suffix(".csv") for path in paths)]
+    one = [COMMAND, "spectra", model, "--reference", reference, "--kappa", "0.9", "--threads", "1"]
+    one += ["--out", folder / "rows.csv", "--eigenvalues", folder / "rows.npz"]
+    return {
+        "eight_mlps_s": [timed(eight) for _ in range(repeats)],
+        "efficientnet_s": [timed(one) for _ in range(repeats)],
+    }
+
+
+PARTS = {"agreement": agreement, "speed": speed, "memory": memory, "small": small}
+
+
+def random_model(folder: Path, name: str) -> Path:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        state = timm.create_model(name).state_dict()
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    return path
+
+
+def language_model(path: Path) -> None:
+    """350 M random parameters under GPT-like names, written tensor by tensor."""
+    shapes = {"wte.weight": (50257, 1024)}
+    for block in range(24):
+        shapes |= {
+            f"h.{block}.attn.qkv.weight": (3072, 1024),
+            f"h.{block}.attn.proj.weight": (1024, 1024),
+            f"h.{block}.mlp.fc1.weight": (4096, 1024),
+            f"h.{block}.mlp.fc2.weight": (1024, 4096),
+        }
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    rng = np.random.default_rng(0)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for shape in shapes.values():
+            stream.write((rng.standard_normal(shape, np.float32) * np.float32(0.02)).tobytes())
+
+
+def weightwatcher(weights: Path, out: Path, mp: str, threads: int) -> float:
+    command = [sys.executable, "-c", WEIGHTWATCHER, weights, out, mp]
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | limits)
+    return float(done.stdout.splitlines()[-1])
+
+
+def timed(command: list) -> float:
+    start = time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def relative_difference(a, b) -> float:
+    a, b = a.to_numpy(float), b.to_numpy(float)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.where(same, 0, np.abs(a - b) / np.abs(a)).max())
+
+
+def median(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} (of {', '.join(f'{value:.2f}' for value in values)})"
+
+
+def report(measured: dict) -> str:
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("weightwatcher", "numpy", "scipy", "torch", "timm")
+    )
+    with open("/proc/cpuinfo") as stream:
+        cpu = next((line.split(":")[1].strip() for line in stream if line.startswith("model name")), platform.machine())
+    lines = [
+        "# Spectra: measured",
+        "",
+        f"Written by `benchmarks/bench_spectra.py`. {cpu}, {os.cpu_count()} cores, Python {platform.python_version()};",
+        f"{versions}.",
+        "Other processes shared the machine; runs that are compared alternate. Weights are random (timm's own).",
+    ]
+    if found := measured.get("agreement"):
+        lines += [
+            "",
+            "## Agreement with WeightWatcher 0.7.7, convention `weightwatcher`, with `--mp`, one run each",
+            "",
+            f"Largest relative difference over all layers of {', '.join(EXACT)} (column *measures*)",
+            f"and of {', '.join(MP)} (column *MP*).",
+            f"*counts* says whether {', '.join(EQUAL)} are equal in every layer.",
+            "",
+            "| model | layers | same layers | measures | counts | MP | layers by SVD |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['model']} | {row['layers']} | {'yes' if row['same_layers'] else 'no'} | {row['exact']:.1e} "
+            f"| {'equal' if row['equal'] else 'differ'} | {row['mp']:.1e} | {row['svd_layers']} |"
+            for row in found
+        ]
+    if found := measured.get("speed"):
+        lines += [
+            "",
+            f"## Wall time, ViT-B/32 (50 matrices), {len(found['ratios'])} alternating runs",
+            "",
+            "| | seconds, median (all) |",
+            "|---|---|",
+            f"| WeightWatcher: analyze() alone, 2 BLAS threads, start-up excluded | {median(found['weightwatcher_s'])} |",
+            f"| the same, 1 BLAS thread | {median(found['weightwatcher_one_thread_s'])} |",
+            f"| ours: whole command, start-up included, 2 threads | {median(found['ours_s'])} |",
+            f"| the same, 1 thread | {median(found['ours_one_thread_s'])} |",
+            "| ratio, run by run: the faster setting of WeightWatcher / our whole command, 2 threads "
+            f"| {median(found['ratios'])} |",
+        ]
+    if found := measured.get("memory"):
+        lines += [
+            "",
+            f"## Peak memory, a {found['bytes'] / 1e9:.2f} GB checkpoint (float32; largest matrix 206 MB)",
+            "",
+            "| convention | peak resident MB (10^6 bytes) | seconds, 2 threads |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {found[name]['peak_kib'] * 1024 / 1e6:.0f} | {found[name]['s']:.1f} |"
+            for name in ("strict", "weightwatcher")
+        ]
+    if found := measured.get("small"):
+        lines += [
+            "",
+            "## The pipeline's small models, strict, one thread, start-up included",
+            "",
+            "| | seconds, median (all) |",
+            "|---|---|",
+            f"| 8 MLPs 784-256-256-10, W, one call | {median(found['eight_mlps_s'])} |",
+            "| tf_efficientnet_lite0, W, dW, dW_corrected and subspace overlap, one call "
+            f"| {median(found['efficientnet_s'])} |",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The subcommand `diversity` from image sets on disk to its tables, and the embedding of images."""
+
+import sys
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from diversity_spectra import cli, imageset
+from diversity_spectra.diversity import embedding
+from diversity_spectra.errors import UserError
+
+CLASSES = ["one", "two"]
+
+
+def write_set(folder, per_class=12, seed=0, classes=CLASSES, side=8, images=None):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(classes)), per_class)
+    if images is None:
+        images = rng.integers(0, 256, (len(labels), side, side, 1), dtype=np.uint8)
+    folder.mkdir()
+    imageset.save(folder, images, labels, pd.DataFrame({"source": np.arange(len(labels))}), {"classes": list(classes)})
+    return folder
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Stands in for the loader of models; records what it was asked for and what its network was shown."""
+    import torch
+
+    seen = types.SimpleNamespace(asked=None, batches=[])
+
+    class Network(torch.nn.Module):
+        def forward(self, pixels):
+            seen.batches.append(pixels)
+            return torch.nn.functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
+
+    def create(architecture, weights, num_classes, in_chans, image_size, **options):
+        seen.asked = (architecture, weights, num_classes, in_chans, image_size)
+        return Network()
+
+    module = types.ModuleType("models")
+    module.create, module.normalisation = create, lambda model: ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    monkeypatch.setitem(sys.modules, "diversity_spectra.finetune.models", module)
+    return seen
+
+
+def run(*arguments):
+    return cli.main(["diversity", *map(str, arguments)])
+
+
+def test_scores_without_an_embedding(tmp_path):
+    folder = write_set(tmp_path / "set")
+    assert run(folder, "--embedding", "none", "--per-class", 8, "--out", tmp_path / "out.parquet") == 0
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(table) == ["kernel", "order", "label", "score", "low", "high", "n"]
+    assert list(table["kernel"].unique()) == ["pixel", "pixel_centred"]
+    assert list(table["order"].unique()) == ["1", "2", "inf"]
+    assert list(table["label"].unique()) == [*CLASSES, "mean", "overall"]
+    assert (table["n"] == 8).all()
+    assert ((table["low"] < table["score"]) & (table["score"] < table["high"])).all()
+    # Noise: raw pixels see one grey level, centred pixels as many kinds as images, less the one that centring takes.
+    overall = table[(table["label"] == "overall") & (table["order"] == "1")].set_index("kernel")["score"]
+    assert overall["pixel"] < 8 < overall["pixel_centred"] <= 15 + 1e-9
+
+
+def test_equal_commands_write_equal_tables(tmp_path):
+    folder = write_set(tmp_path / "set")
+    for name in ("a.csv", "b.csv"):
+        assert run(folder, "--embedding", "none", "--seed", 3, "--out", tmp_path / name) == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_only_the_images_of_the_subsamples_are_embedded(tmp_path, stub):
+    folder = write_set(tmp_path / "set", per_class=50)
+    options = ("--embedding", "net:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
+    assert run(folder, *options) == 0
+    assert stub.asked == ("net", "embedded", 0, 3, 32)
+    assert sum(map(len, stub.batches)) <= 2 * 2 * 4
+    assert "embedding" in set(pd.read_parquet(tmp_path / "out.parquet")["kernel"])
+
+
+def test_quality_of_a_synthetic_set(tmp_path, stub):
+    real, test = write_set(tmp_path / "real"), write_set(tmp_path / "test", seed=1)
+    images = np.random.default_rng(2).integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
+    images[3], images[20] = np.load(real / "images.npy")[7], np.load(test / "images.npy")[0]
+    synthetic = write_set(tmp_path / "synthetic", images=images)
+    logits = np.eye(2)[np.repeat([0, 1], 12)]
+    logits[0] = logits[0, ::-1]
+    np.save(tmp_path / "logits.npy", logits)
+    paths = ("--reference", real, "--test", test, "--logits", tmp_path / "logits.npy", "--out", tmp_path / "out.csv")
+    tables = ("--quality", tmp_path / "quality.csv", "--copies", tmp_path / "copies.csv")
+    assert run(synthetic, *paths, *tables) == 0
+
+    quality = pd.read_csv(tmp_path / "quality.csv")
+    assert list(quality) == ["measure", "label", "value", "low", "high", "n"]
+    copies_measured = {f"near_copies_{name}_{space}" for name in ("train", "test") for space in ("pixel", "embedding")}
+    distances = {"frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"}
+    assert set(quality["measure"]) == distances | copies_measured | {"label_agreement"}
+    overall = quality[quality["label"] == "overall"].set_index("measure")
+    assert overall.loc["label_agreement", "value"] == pytest.approx(23 / 24)
+
+    copies = pd.read_csv(tmp_path / "copies.csv")
+    assert len(copies) == 48
+    for name, image, nearest in (("train", 3, 7), ("test", 20, 0)):
+        row = copies[(copies["set"] == name) & (copies["image"] == image)].iloc[0]
+        assert (row["pixel_nearest"], row["pixel_distance"], row["pixel_copy"]) == (nearest, 0, True)
+        assert (row["embedding_nearest"], row["embedding_copy"]) == (nearest, True)
+        flagged = copies.loc[copies["set"] == name, "pixel_copy"].mean()
+        assert overall.loc[f"near_copies_{name}_pixel", "value"] == pytest.approx(flagged)
+
+
+def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):
+    real, synthetic = write_set(tmp_path / "real"), write_set(tmp_path / "synthetic", seed=1)
+    options = ("--embedding", "none", "--reference", real, "--out", tmp_path / "o.csv", "--quality", tmp_path / "q.csv")
+    assert run(synthetic, *options) == 0
+    assert set(pd.read_csv(tmp_path / "q.csv")["measure"]) == {"near_copies_train_pixel"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--per-class", "13"], "class one has 12 images, fewer than 13; lower --per-class"),
+        (["--quality", "q.csv"], "name them with --reference"),
+        (["--quality", "q.txt", "--reference", "real"], "q.txt: a table's name ends in"),
+        (["--quality", "q.csv", "--reference", "other"], "classes or image shape differ"),
+        (["--quality", "q.csv", "--reference", "real", "--logits", "bad.npy"], "logits must be (24, 2)"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    write_set(tmp_path / "set"), write_set(tmp_path / "real"), write_set(tmp_path / "other", classes=["x", "y"])
+    np.save("bad.npy", np.zeros((3, 2)))
+    assert run("set", "--embedding", "none", "--out", "out.csv", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [["--orders", "0"], ["--per-class", "0"], ["--subsamples", "-1"]])
+def test_numbers_out_of_range_are_refused(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        run("set", "--out", "out.csv", *option)
+    assert stop.value.code == 2
+    assert "must be" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    assert "diversity-spectra diversity results/" in capsys.readouterr().out
+
+
+class TestEmbedding:
+    @staticmethod
+    def shown(images, size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+        """What the network sees."""
+        rows = embedding.embed(images, np.arange(len(images)), lambda x: x.flatten(1), size, list(mean), list(std))
+        assert rows.dtype == np.float32
+        return rows.reshape(len(images), 3, size, size)
+
+    def test_grey_is_repeated_and_colour_kept(self):
+        rng = np.random.default_rng(0)
+        grey, colour = (rng.integers(0, 256, (3, 32, 32, c), dtype=np.uint8) for c in (1, 3))
+        assert np.allclose(self.shown(grey, 32), np.moveaxis(np.repeat(grey, 3, axis=3), 3, 1) / 255)
+        expected = (np.moveaxis(colour, 3, 1) / 255 - 0.5) / 0.25
+        assert np.allclose(self.shown(colour, 32, [0.5] * 3, [0.25] * 3), expected, atol=1e-6)
+
+    def test_small_images_are_enlarged_and_stay_in_range(self):
+        flat = np.full((2, 28, 28, 1), 51, dtype=np.uint8)
+        assert np.allclose(self.shown(flat, 32), 0.2)
+        noise = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
+        assert 0 <= self.shown(noise, 32).min() <= self.shown(noise, 32).max() <= 1
+        assert embedding.default_size(flat) == 32
+        assert embedding.default_size(np.zeros((1, 40, 64, 3))) == 64
+
+    def test_a_memory_map_is_read_in_batches_in_the_order_asked_for(self, tmp_path, stub):
+        images = np.lib.format.open_memmap(tmp_path / "i.npy", "w+", np.uint8, (300, 8, 8, 1))
+        images[:] = np.random.default_rng(0).integers(0, 256, images.shape)
+        indices = np.random.default_rng(1).permutation(300)[:200]
+        model, mean, std = embedding.load("net", 32)
+        rows = embedding.embed(images, indices, model, 32, mean, std)
+        assert [len(batch) for batch in stub.batches] == [128, 72]
+        one = embedding.embed(images, indices[150:151], model, 32, mean, std)
+        assert np.allclose(rows[150], one, atol=1e-6)
+
+    def test_names_and_scaling(self, stub):
+        assert embedding.split_name("vit_base:none") == ("vit_base", "none")
+        assert embedding.split_name("vit_base") == ("vit_base", "hub")
+        assert embedding.load("net:embedded", 32)[1:] == ((0.5,) * 3, (0.25,) * 3)
+
+    def test_mistakes(self, stub):
+        with pytest.raises(UserError, match="1 or 3 channels"):
+            self.shown(np.zeros((1, 32, 32, 4), np.uint8), 32)
+        with pytest.raises(UserError, match="not one vector an image"):
+            embedding.embed(np.zeros((1, 32, 32, 1), np.uint8), np.arange(1), lambda x: x, 32, [0.5] * 3, [0.5] * 3)
+        import torch
+
+        if not torch.cuda.is_available():
+            with pytest.raises(UserError, match="no GPU"):
+                embedding.load("net", 32, "cuda")
+
+    def test_the_default_gives_the_pooled_features_of_trained_weights(self):
+        import torch
+
+        model, mean, std = embedding.load("tf_efficientnet_lite0:embedded", 32)
+        assert mean == std == (0.5, 0.5, 0.5)
+        images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)
+        rows = embedding.embed(images, np.arange(3), model, 32, mean, std)
+        assert rows.shape == (3, 1280)
+        pixels = torch.from_numpy(np.repeat(np.moveaxis(images, 3, 1), 3, axis=1) / 127.5 - 1).float()
+        with torch.no_grad():
+            pooled = model.forward_features(pixels).mean((2, 3))
+        assert np.allclose(rows, pooled, atol=1e-4)

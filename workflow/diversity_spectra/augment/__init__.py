@@ -1,0 +1,1 @@
+"""Stage `augment`: one training image set per data recipe."""

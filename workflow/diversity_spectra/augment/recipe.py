@@ -1,0 +1,53 @@
+"""Data recipes: which images a training set holds, and what is done to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.seeds import derive_seed
+
+
+def mix(
+    real: np.ndarray, synthetic: np.ndarray | None, ratio: float, mode: str, seed: int, classes: Sequence[str]
+) -> list[tuple[str, int]]:
+    """Members of a training set, as (origin, index) with origin `real` or `synthetic`; every class alike.
+
+    real (N,) and synthetic (S,) are labels. `added`: all real images and round(ratio x N_c) synthetic ones per class c.
+    `replaced`: that many real images give way to synthetic ones. A smaller ratio takes a subset of what a larger one
+    takes. Raises `UserError` if a class has too few synthetic images.
+    """
+    members: list[tuple[str, int]] = []
+    for label, name in enumerate(classes):
+        own = np.flatnonzero(real == label)
+        wanted = round(ratio * len(own))
+        if mode == "replaced":
+            order = np.random.default_rng(derive_seed(seed, "replaced", name)).permutation(own)
+            own = np.sort(order[wanted:])
+        members += [("real", int(index)) for index in own]
+        if wanted and synthetic is not None:
+            made = np.flatnonzero(synthetic == label)
+            if len(made) < wanted:
+                raise UserError(
+                    f"class {name!r}: ratio {ratio:g} takes {wanted} synthetic images, {len(made)} are usable; "
+                    "raise generator.images_per_class"
+                )
+            members += [("synthetic", int(index)) for index in made[:wanted]]
+    return members
+
+
+def augmented(
+    image: np.ndarray, augmentations: Sequence[tuple[str, float]], copy: int, seed: int, origin: str, index: int
+) -> np.ndarray:
+    """One variant of an image (H, W, C) uint8. Its seed is that of the image and the copy, nothing else."""
+    import torch
+
+    from diversity_spectra.augment.transforms import KINDS
+
+    generator = torch.Generator().manual_seed(derive_seed(seed, "augment", augmentations, origin, index, copy))
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (C, H, W)
+    for kind, level in augmentations:
+        tensor = KINDS[kind](tensor, level, generator)
+    return tensor.permute(1, 2, 0).numpy()

@@ -1,0 +1,61 @@
+"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check` and `why`.
+
+Every subcommand is a module `command` with `configure(parser)` and `run(arguments)`; only the one that is asked for is
+imported, so planning never pays for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from diversity_spectra import __version__
+from diversity_spectra.errors import UserError
+
+SUBCOMMANDS = {
+    "check": ("diversity_spectra.planning.check", "validate a configuration"),
+    "plan": ("diversity_spectra.planning.show", "conditions, training sets and number of jobs of a configuration"),
+    "why": ("diversity_spectra.planning.why", "say why a file would be made (again)"),
+    "data": ("diversity_spectra.data.command", "prepare image sets from a data set"),
+    "generate": ("diversity_spectra.generate.command", "generate synthetic images with a diffusion model"),
+    "augment": ("diversity_spectra.augment.command", "build the training set of one data recipe"),
+    "diversity": ("diversity_spectra.diversity.command", "measure the diversity of an image set"),
+    "finetune": ("diversity_spectra.finetune.command", "train a model for one condition and a block of seeds"),
+    "evaluate": ("diversity_spectra.evaluate.command", "predict and score, in and out of distribution"),
+    "spectra": ("diversity_spectra.spectra.command", "spectra of the weight matrices of a model"),
+    "plot-esd": ("diversity_spectra.spectra.plot", "plot the spectrum of one layer with its fits"),
+    "gather": ("diversity_spectra.compare.gather", "put the tables of some hundred runs together"),
+    "compare": ("diversity_spectra.compare.command", "compare all conditions with dropout and weight decay"),
+    "report": ("diversity_spectra.report.command", "figures and report.html from the tables"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="diversity-spectra", description=__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name, (module, summary) in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if argv and argv[0] == name:
+            command = importlib.import_module(module)
+            command.configure(subparser)
+            subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # Full disks, missing rights and missing files are the machine's state, not defects of the program.
+        print(f"error: {error.strerror or error}: {error.filename or os.getcwd()}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,16 @@
+"""Stage `compare`: shifts, alignments, equivalents and claims."""
+
+TABLES = (
+    "runs",
+    "conditions",
+    "diversity",
+    "quality",
+    "evaluation",
+    "spectra",
+    "shift",
+    "controls",
+    "alignment",
+    "metric",
+    "validation",
+    "claims",
+)

@@ -1,0 +1,46 @@
+"""Command `compare`: tables of runs, evaluations, diversity and spectra in, tables of comparisons out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.tables import CSV_ROWS, read_table, write_table
+
+EXAMPLE = """example:
+  diversity-spectra compare --inputs results/default/tables --out results/default/tables --options '{"bootstrap": 2000}'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        required=True,
+        help="folder with the tables runs, conditions, diversity, evaluation and spectra (.parquet or .csv)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables shift, controls, ..., claims")
+    parser.add_argument("--options", default="{}", help="settings as JSON; those left out keep their defaults")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from diversity_spectra.compare.options import Options
+    from diversity_spectra.compare.study import INPUTS, compare
+
+    try:
+        options = Options.from_json(json.loads(arguments.options))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"--options: not a JSON object of settings: {error}") from error
+    tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
+    for name, table in compare(tables, options).items():
+        write_table(arguments.out / f"{name}.parquet", table)
+        if len(table) < CSV_ROWS:
+            write_table(arguments.out / f"{name}.csv", table)
+
+
+def _find(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.parquet"
+    return path if path.exists() else path.with_suffix(".csv")

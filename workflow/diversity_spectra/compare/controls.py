@@ -1,0 +1,99 @@
+"""Positive controls: do the reference regularisers move the spectra at all, and what could have been seen?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+from diversity_spectra.compare.crossfit import Shifts, permutation_omnibus, permutation_p
+from diversity_spectra.compare.noise import Noise
+from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.shift import benjamini_hochberg
+
+
+def control_table(
+    values: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, shift: Shifts, noise: Noise, options: Options
+) -> pd.DataFrame:
+    """One row per control family (condition empty) and one per strength.
+
+    values (runs, features) in noise standard deviations. effect: root mean square over features of the shift in noise
+    standard deviations, from its cross-fitted squared length (0 where that is negative); of a family, its largest.
+    smallest_detectable: the effect seen with probability `options.power`; of a family, its least. p: permutation test
+    of the squared length; of a family, of the sum over its strengths, with the labels of all its runs and the
+    baseline's permuted. p_floor: the least p that so few runs, or so few permutations, can give. q:
+    Benjamini-Hochberg over all rows of the model.
+    """
+    features = values.shape[1]
+    rng = options.generator("controls")
+    rows = []
+    for family in options.controls:
+        members = conditions.index[conditions["family"] == family].to_numpy()
+        if not len(members):
+            continue
+        singles = []
+        for index in members:
+            p, floor = permutation_p(
+                values[group == index], values[group == 0], np.zeros((0, features)), options.permutations, rng
+            )
+            length = shift.unbiased[index - 1, index - 1]
+            variance = noise.factor[index] / shift.n[index - 1] + noise.factor[0] / shift.n_baseline
+            seen = smallest_length(shift.square[:, index - 1, index - 1], variance, options)
+            singles.append(
+                {
+                    "family": family,
+                    "condition": conditions["condition"][index],
+                    "strength": conditions["strength"][index],
+                    "squared_length": length,
+                    "effect": np.sqrt(max(length, 0.0) / features),
+                    "smallest_detectable": seen / np.sqrt(features),
+                    "p": p[0],
+                    "p_floor": floor,
+                    "n": int(shift.n[index - 1]),
+                }
+            )
+        picked = np.isin(group, [0, *members])
+        labels = np.searchsorted([0, *members], group[picked])
+        whole = {
+            "family": family,
+            "condition": "",
+            "strength": np.nan,
+            "squared_length": sum(row["squared_length"] for row in singles),
+            "effect": max(row["effect"] for row in singles),
+            "smallest_detectable": min(row["smallest_detectable"] for row in singles),
+            "p": permutation_omnibus(values[picked], labels, options.permutations, rng),
+            "p_floor": max(1 / options.permutations, 1 / orders(np.bincount(labels))),
+            "n": sum(row["n"] for row in singles),
+        }
+        rows += [whole, *singles]
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).assign(n_baseline=shift.n_baseline, features=features)
+    table["q"] = benjamini_hochberg(table["p"])
+    table["detected"] = table["q"] < options.level
+    return table
+
+
+def orders(sizes: np.ndarray) -> float:
+    """Number of ways to deal runs into groups of these sizes (multinomial coefficient)."""
+    return float(np.exp(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum()))
+
+
+def smallest_length(null: np.ndarray, variance: float, options: Options) -> float:
+    """Length of shift whose cross-fitted square exceeds the null's upper `level` quantile with probability `power`.
+
+    null (draws,): simulated squared lengths where there is no shift. variance: of the noise along a direction, averaged
+    over directions. For a shift of length d the squared length is d^2 + 2 d sqrt(variance) z + null, z standard normal.
+    """
+    if not len(null):
+        return np.nan
+    limit = np.quantile(null, 1 - options.level)
+    z = options.generator("power").standard_normal(len(null))
+    low, high = 0.0, 1.0
+    while np.mean(high**2 + 2 * high * np.sqrt(variance) * z + null > limit) < options.power:
+        high *= 2
+    for _ in range(30):
+        middle = (low + high) / 2
+        found = np.mean(middle**2 + 2 * middle * np.sqrt(variance) * z + null > limit) >= options.power
+        low, high = (low, middle) if found else (middle, high)
+    return high

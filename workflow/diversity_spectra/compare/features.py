@@ -1,0 +1,156 @@
+"""From the tidy table of spectra to one feature vector per run.
+
+A feature is one measure of one matrix of one layer. Measures that are scales enter as log10. Known arithmetic of weight
+decay is taken out here, once: decoupled decay multiplies W by kappa = prod(1 - lr * decay) whatever the data
+(Loshchilov & Hutter, arXiv 1711.05101), so a measure that grows as |W|^p is lowered by p * log10(kappa).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
+MATRICES = ("W", "dW", "dW_corrected")
+KEYS = ["layer", "depth", "matrix", "measure"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """log: compared as log10. scale: the power of |W| it grows with on the log10 scale; "alpha" = 2 * alpha."""
+
+    log: bool = False
+    scale: float | str = 0.0
+
+
+MEASURES = {
+    "alpha": Measure(),
+    "D": Measure(),
+    "xmin": Measure(log=True, scale=2.0),
+    "log_norm": Measure(scale=2.0),
+    "log_spectral_norm": Measure(scale=2.0),
+    "stable_rank": Measure(log=True),
+    "entropy": Measure(),
+    "mp_softrank": Measure(log=True),
+    "num_spikes": Measure(),
+    "num_pl_spikes": Measure(),
+    "log_alpha_norm": Measure(scale="alpha"),
+    "alpha_weighted": Measure(scale="alpha"),
+    "overlap": Measure(),
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """All runs of one model as vectors.
+
+    vectors (runs, features): on the compared scale, decay arithmetic taken out. correction (runs, features): what was
+    added to do so. group (runs,): index of the run's condition. conditions: one row per condition, the baseline first.
+    names: one row per feature with layer, depth, matrix, measure.
+    """
+
+    vectors: np.ndarray
+    correction: np.ndarray
+    group: np.ndarray
+    conditions: pd.DataFrame
+    names: pd.DataFrame
+
+
+def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame) -> Features:
+    """Features of one model (tables already cut to it), in an order that depends on the values alone.
+
+    Conditions are ordered by family, kind, strength and then content, runs within a condition by content: so no random
+    draw depends on names, seeds or the order of rows. Several rows of one run, layer and matrix are averaged.
+    """
+    measures = [name for name in MEASURES if name in spectra.columns]
+    kappa = runs.set_index(["condition", "seed"])["kappa"].to_dict() if len(runs) else {}
+    spectra = spectra[spectra["matrix"].isin(MATRICES) & spectra["condition"].isin(conditions["condition"])]
+    run_of_row, run_keys = pd.factorize(pd.MultiIndex.from_frame(spectra[["condition", "seed"]]))
+    matrices = spectra[["depth", "layer"]].drop_duplicates().sort_values(["depth", "layer"], ignore_index=True)
+    place = {key: index for index, key in enumerate(zip(matrices["depth"], matrices["layer"], strict=True))}
+    layer_of_row = np.array([place[key] for key in zip(spectra["depth"], spectra["layer"], strict=True)], dtype=int)
+    matrix_of_row = spectra["matrix"].map(MATRICES.index).to_numpy(dtype=int)
+
+    shape = (len(run_keys), len(matrices), len(MATRICES), len(measures))
+    total, count = np.zeros(shape), np.zeros(shape)
+    rows = spectra[measures].to_numpy(dtype=float)
+    finite = np.isfinite(rows)
+    cell = (run_of_row, layer_of_row, matrix_of_row)
+    np.add.at(total, cell, np.where(finite, rows, 0.0))
+    np.add.at(count, cell, finite)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(count > 0, total / count, np.nan)
+        for index, name in enumerate(measures):
+            if MEASURES[name].log:
+                values[..., index] = np.where(values[..., index] > 0, np.log10(values[..., index]), np.nan)
+    log_kappa = np.array([np.log10(kappa.get(key, 1.0)) for key in run_keys])
+    # Where nothing decayed, W - kappa * W_pretrained is W - W_pretrained.
+    same = (log_kappa == 0)[:, None, None] & ~np.isfinite(values[:, :, 2])
+    values[:, :, 2] = np.where(same, values[:, :, 1], values[:, :, 2])
+    correction = _correction(values, measures, log_kappa)
+    names = pd.DataFrame(
+        [
+            {"layer": layer, "depth": depth, "matrix": matrix, "measure": measure}
+            for depth, layer in matrices.itertuples(index=False)
+            for matrix in MATRICES
+            for measure in measures
+        ],
+        columns=KEYS,
+    )
+    flat = (len(run_keys), len(names))
+    return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
+
+
+def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, str]:
+    """The features that make up the aligned vectors: (feature mask, run mask, what was left out and why).
+
+    Decay-corrected dW stands for dW. A run that lacks more than half of what others have is left out; then every
+    feature that a remaining run lacks or that never varies.
+    """
+    mask = features.names["measure"].isin(measures).to_numpy() & (features.names["matrix"] != "dW").to_numpy()
+    finite = np.isfinite(features.vectors)
+    mask = mask & (finite.mean(axis=0) > 0.5)
+    keep = finite[:, mask].mean(axis=1) > 0.5 if mask.any() else np.ones(len(finite), dtype=bool)
+    complete = mask & finite[keep].all(axis=0)
+    kept = features.vectors[keep]
+    if len(kept):
+        complete &= np.ptp(np.where(np.isfinite(kept), kept, 0.0), axis=0) > 1e-12
+    notes = []
+    if not keep.all():
+        notes.append(f"{int((~keep).sum())} of {len(keep)} runs left out: too few measures could be computed")
+    if complete.sum() < mask.sum():
+        notes.append(f"{int(mask.sum() - complete.sum())} of {int(mask.sum())} features left out: missing or constant")
+    return complete, keep, "; ".join(notes)
+
+
+def _correction(values: np.ndarray, measures: list[str], log_kappa: np.ndarray) -> np.ndarray:
+    """-power * log10(kappa) for `W`; the same shape as values (runs, layers, matrices, measures)."""
+    correction = np.zeros_like(values)
+    for index, name in enumerate(measures):
+        scale = MEASURES[name].scale
+        power = 2 * values[:, :, 0, measures.index("alpha")] if scale == "alpha" else scale
+        correction[:, :, 0, index] = -power * log_kappa[:, None]
+    return np.where(np.isfinite(correction), correction, 0.0)
+
+
+def _canonical(
+    values: np.ndarray, correction: np.ndarray, run_keys: pd.Index, conditions: pd.DataFrame, names: pd.DataFrame
+) -> Features:
+    content = [tuple(row) for row in np.where(np.isfinite(values), values, -np.inf)]
+    members: dict[str, list[int]] = {}
+    for run, (condition, _) in enumerate(run_keys):
+        members.setdefault(condition, []).append(run)
+    members = {name: sorted(indices, key=content.__getitem__) for name, indices in members.items()}
+
+    def rank(row) -> tuple:
+        strength = row.strength if np.isfinite(row.strength) else np.inf
+        return FAMILIES.index(row.family), str(row.kind), strength, content[members[row.condition][0]]
+
+    present = conditions[conditions["condition"].isin(members)]
+    ordered = sorted(present.itertuples(index=False), key=rank)
+    order = [run for row in ordered for run in members[row.condition]]
+    group = np.repeat(np.arange(len(ordered)), [len(members[row.condition]) for row in ordered]).astype(int)
+    table = pd.DataFrame(ordered, columns=present.columns)
+    return Features(values[order], correction[order], group, table, names)

@@ -1,0 +1,105 @@
+"""The whole comparison: tables in, tables out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from diversity_spectra.compare import claims
+from diversity_spectra.compare.alignment import alignment_table
+from diversity_spectra.compare.benefits import benefits
+from diversity_spectra.compare.controls import control_table
+from diversity_spectra.compare.crossfit import shifts
+from diversity_spectra.compare.features import Features, collect, select
+from diversity_spectra.compare.metric import metric_table
+from diversity_spectra.compare.noise import fit
+from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.shift import shift_table
+from diversity_spectra.compare.validation import validation_table
+from diversity_spectra.errors import UserError
+
+INPUTS = {
+    "runs": ["model", "condition", "seed", "kappa"],
+    "conditions": ["model", "condition", "family", "kind", "strength", "training_set"],
+    "diversity": ["training_set", "kernel", "order", "label", "score", "low", "high"],
+    "evaluation": ["model", "condition", "seed", "set", "shift", "accuracy", "ece"],
+    "spectra": ["model", "condition", "seed", "layer", "depth", "matrix"],
+}
+OUTPUTS = ("shift", "controls", "alignment", "metric", "validation", "claims")
+
+
+def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
+    """Compare every condition of every model with the controls.
+
+    tables: those of INPUTS, with at least the columns named there; `spectra` also with columns of measures. Returns the
+    tables of OUTPUTS, each starting with `model`; one without rows has that column alone. Raises `UserError` for a
+    missing table or column, or a model without a baseline.
+    """
+    _check(tables)
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in OUTPUTS}
+    for model in sorted(tables["conditions"]["model"].unique()):
+        own = {name: frame[frame["model"] == model] if "model" in frame else frame for name, frame in tables.items()}
+        for name, frame in _one_model(model, own, options).items():
+            if not frame.empty:
+                frame.insert(0, "model", model)
+                parts[name].append(frame)
+    empty = pd.DataFrame({"model": pd.Series(dtype=str)})
+    return {name: pd.concat(found, ignore_index=True) if found else empty.copy() for name, found in parts.items()}
+
+
+def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
+    features = collect(tables["spectra"], tables["runs"], tables["conditions"])
+    mask, keep, note = select(features, options.measures)
+    features = Features(
+        features.vectors[keep], features.correction[keep], features.group[keep], features.conditions, features.names
+    )
+    features = _drop_empty(features)
+    if not len(features.conditions) or features.conditions["family"].iloc[0] != "baseline":
+        raise UserError(f"model {model}: no spectra of a condition of the family baseline")
+    blocks = pd.factorize(features.names["matrix"] + "/" + features.names["measure"])[0]
+    noise_all = fit(features.vectors, features.group, blocks)
+    result = {"shift": shift_table(features, noise_all, options)}
+    # A measure that never varies from run to run has no noise to be compared with.
+    used = np.flatnonzero(mask)[np.isfinite(fit(features.vectors[:, mask], features.group, blocks[mask]).sd)]
+    noise = fit(features.vectors[:, used], features.group, blocks[used])
+    standard = features.vectors[:, used] / noise.sd
+    conditions = features.conditions
+    gains = benefits(tables["evaluation"], list(conditions["condition"]))
+    shift = None
+    if standard.shape[1] and len(conditions) > 1:
+        # The baseline's mean is taken off first: differences of large numbers would lose digits.
+        standard = standard - standard[features.group == 0].mean(axis=0)
+        shift = shifts(standard, features.group, noise, options.bootstrap, options.generator("bootstrap"))
+        result["controls"] = control_table(standard, features.group, conditions, shift, noise, options)
+        result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
+        result["metric"] = metric_table(features, shift, gains, tables["diversity"], options)
+        result["validation"] = validation_table(result["metric"], options)
+        for name in ("controls", "alignment", "metric"):
+            result[name]["note"] = note
+    controls = result.get("controls", pd.DataFrame())
+    evidence = claims.Evidence(conditions, shift, controls, gains, tables["diversity"], options)
+    result["claims"] = pd.DataFrame([asdict(claim(evidence)) for claim in claims.CLAIMS])
+    return result
+
+
+def _drop_empty(features: Features) -> Features:
+    """Without the conditions that have no run left."""
+    present = np.unique(features.group)
+    return Features(
+        features.vectors,
+        features.correction,
+        np.searchsorted(present, features.group),
+        features.conditions.iloc[present].reset_index(drop=True),
+        features.names,
+    )
+
+
+def _check(tables: dict[str, pd.DataFrame]) -> None:
+    for name, columns in INPUTS.items():
+        if name not in tables:
+            raise UserError(f"table {name}: missing")
+        lacking = [column for column in columns if column not in tables[name]]
+        if lacking:
+            raise UserError(f"table {name}: no column {', '.join(lacking)}")

@@ -1,0 +1,1 @@
+"""Stage `data`: class-balanced image sets from a data set."""

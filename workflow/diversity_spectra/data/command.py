@@ -1,0 +1,149 @@
+"""Prepare one image set: a split of a data set, an out-of-distribution set, or a corrupted test set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from diversity_spectra import imageset
+from diversity_spectra.data.split import stratified
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import add_job, log, publish, read_job
+
+EXAMPLE = """example:
+  diversity-spectra data --job '{"settings": {"source": {"kind": "digits", "train_per_class": 100, "test_per_class": 100,
+    "pool_per_class": 0}, "split": "train", "seed": 0}, "inputs": {}, "out": "digits-train"}'"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_job(parser)
+    parser.epilog = EXAMPLE
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(arguments.job, arguments.out)
+    settings, inputs = job["settings"], job["inputs"]
+    source = settings["source"]
+    with publish(job) as folder:
+        if source["kind"] == "corruption":
+            _corrupted(source, inputs["images"], settings["seed"], folder)
+        else:
+            _prepared(source, settings, inputs, folder)
+
+
+def _corrupted(source: dict, images: str, seed: int, folder: Path) -> None:
+    import pandas as pd
+
+    from diversity_spectra.data.corruptions import corrupt
+
+    clean = imageset.load(images)
+    corrupted = corrupt(clean.images, source["corruption"], source["severity"], seed)
+    manifest = pd.DataFrame({"source": np.arange(len(clean)), "corruption": source["corruption"]})
+    manifest["severity"] = source["severity"]
+    imageset.save(folder, corrupted, clean.labels, manifest, {**clean.meta, "corruption": source})
+
+
+def _prepared(source: dict, settings: dict, inputs: dict, folder: Path) -> None:
+    import pandas as pd
+
+    split, seed = settings["split"], settings["seed"]
+    classes = imageset.load(inputs["classes"]).classes if "classes" in inputs else None
+    if source["kind"] == "image_folder":
+        images, labels, classes, origin = _from_folder(source, split, seed, folder, classes)
+    else:
+        images, labels, classes = _read_arrays(source, split, classes)
+        chosen = _choose(source, split, labels, seed, classes)
+        images, labels, origin = images[chosen], labels[chosen], chosen
+    if len(np.unique(labels)) < len(classes):
+        empty = [name for label, name in enumerate(classes) if not (labels == label).any()]
+        raise UserError(f"no images of class {', '.join(map(repr, empty))} in split {split!r}")
+    manifest = pd.DataFrame({"source": origin, "label": labels})
+    meta = {"classes": classes, "source": source, "split": split}
+    imageset.save(folder, images, labels, manifest, meta)
+    log.info("%d images of %d classes, %s", len(labels), len(classes), images.shape[1:])
+
+
+def _read_arrays(source: dict, split: str, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    from diversity_spectra.data import digits
+
+    if source["kind"] == "digits":
+        images, labels = digits.mnist()
+        return images, labels, [str(digit) for digit in range(10)]
+    if source["kind"] == "uci_digits":
+        images, labels = digits.uci()
+        return images, labels, [str(digit) for digit in range(10)]
+    if source["kind"] == "torchvision":
+        from diversity_spectra.data.torchvision_set import read
+
+        images, labels, names = read(source["name"], source["root"], split)
+        if classes and len(names) != len(classes):
+            raise UserError(f"{source['name']} has {len(names)} classes, the data set has {len(classes)}")
+        return images, labels, classes or names
+    if source["kind"] == "arrays":
+        try:
+            images = np.load(source["images"], mmap_mode="r", allow_pickle=False)
+            labels = np.load(source["labels"], allow_pickle=False).astype(np.int64)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{source['name']}: {error}") from None
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+            raise UserError(f"{source['images']}: expected (N, H, W[, C]) uint8 with one label each")
+        return images if images.ndim == 4 else images[..., None], labels, classes or []
+    raise UserError(f"unknown source kind {source['kind']!r}")
+
+
+def _choose(source: dict, split: str, labels: np.ndarray, seed: int, classes: list[str]) -> np.ndarray:
+    """Indices (n,) of the images of a split."""
+    if source["kind"] == "digits":
+        sizes = [source["train_per_class"], source["pool_per_class"], source["test_per_class"]]
+        return stratified(labels, sizes, seed, classes)[["train", "pool", "test"].index(split)]
+    if split == "test":
+        limit = source.get("test_per_class")
+        return np.arange(len(labels)) if limit is None else stratified(labels, [limit], seed, classes)[0]
+    pool, train = stratified(labels, [source["pool_per_class"], source["train_per_class"]], seed, classes)
+    return train if split == "train" else pool
+
+
+def _from_folder(
+    source: dict, split: str, seed: int, folder: Path, classes: list[str] | None
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    from diversity_spectra.data.folder import list_classes, list_images, read_images
+
+    root = Path(source["path"])
+    separate = (root / "train").is_dir() and (root / "test").is_dir()
+    if separate:
+        found = list_classes(root / "train")
+        root = root / ("test" if split == "test" else "train")
+    else:
+        found = list_classes(root)
+    missing = sorted(set(classes or found) - set(list_classes(root)))
+    if missing:
+        raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
+    classes = classes or found
+    files, labels = list_images(root, classes)
+    if "test_fraction" in source:
+        chosen = _folder_split(source, split, labels, seed, classes, separate)
+        files, labels = [files[index] for index in chosen], labels[chosen]
+    workers = len(os.sched_getaffinity(0))
+    images, kept = read_images(files, source.get("image_size") or 224, folder / "images.npy", workers)
+    return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
+
+
+def _folder_split(
+    source: dict, split: str, labels: np.ndarray, seed: int, classes: list[str], separate: bool
+) -> np.ndarray:
+    everything = np.arange(len(labels))
+    if not separate:
+        # Each class gives the same share; at least one image of every class is tested on.
+        smallest = np.bincount(labels, minlength=len(classes)).min()
+        held_out = max(1, round(source["test_fraction"] * smallest))
+        test, rest = stratified(labels, [held_out, None], seed, classes)
+        everything = test if split == "test" else rest
+    labels = labels[everything]
+    if split == "test":
+        limit = source["test_per_class"]
+        return everything if limit is None else everything[stratified(labels, [limit], seed, classes)[0]]
+    pool, train = stratified(labels, [source["pool_per_class"], source["train_per_class"]], seed, classes)
+    return everything[train if split == "train" else pool]

@@ -1,0 +1,1 @@
+"""Stage `diversity`: Vendi scores and sample quality."""

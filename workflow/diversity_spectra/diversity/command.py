@@ -1,0 +1,199 @@
+"""The subcommand `diversity`: Vendi scores of an image set and, for a synthetic one, its quality."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from diversity_spectra import imageset
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import add_job
+from diversity_spectra.imageset import ImageSet
+from diversity_spectra.tables import write_table
+
+EPILOG = """\
+Scores depend on the number of images: give every set that is to be compared the same --per-class. An embedding is
+named ARCHITECTURE[:WEIGHTS] with WEIGHTS one of hub (default), embedded, none (random) or a path.
+
+examples:
+  diversity-spectra diversity results/digits/train --embedding none --out vendi.csv
+  diversity-spectra diversity results/digits/synthetic --reference results/digits/train --test results/digits/test \\
+      --per-class 80 --out vendi.parquet --quality quality.parquet --copies copies.parquet
+"""
+SHARE = 0.8  # of the smallest class, where --per-class is not given: the interval needs images that were left out
+
+Embed = Callable[[ImageSet, np.ndarray], np.ndarray]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add_job(parser, alone=False)
+    add("image_set", type=Path, nargs="?", metavar="IMAGE_SET", help="folder of the image set")
+    add("--out", type=Path, metavar="SCORES", help="Vendi scores, .parquet or .csv")
+    add("--embedding", default="tf_efficientnet_lite0:embedded", help="timm model, or none (default: %(default)s)")
+    add("--image-size", type=_positive, metavar="PX", help="side for the embedding (default: their own, at least 32)")
+    add("--orders", type=_order, nargs="+", default=[1.0, 2.0, np.inf], metavar="Q", help="default: 1 2 inf")
+    add("--per-class", type=_positive, metavar="N", help="images per class (default: 80 %% of the smallest class)")
+    add("--subsamples", type=_positive, default=5, metavar="K", help="draws behind the interval (default: %(default)s)")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--device", default="cpu", help="where the embedding runs: cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--reference", type=Path, metavar="REAL_SET", help="training images that a synthetic set is judged against")
+    add("--test", type=Path, metavar="TEST_SET", help="test images, searched for near-copies as well")
+    add("--logits", type=Path, metavar="FILE.npy", help="a classifier's logits (N, C) for the images: label agreement")
+    add("--quality", type=Path, help="quality against --reference, .parquet or .csv")
+    add("--copies", type=Path, help="nearest real image of each image, .parquet or .csv")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    if arguments.job:
+        from diversity_spectra.diversity.job import run_job
+
+        return run_job(arguments)
+    if not arguments.image_set or not arguments.out:
+        raise UserError("name the image set and, with --out, the table to write; see --help")
+    wanted = [path for path in (arguments.quality, arguments.copies) if path]
+    if wanted and not arguments.reference:
+        raise UserError("--quality and --copies compare with real images: name them with --reference")
+    for path in (arguments.out, *wanted):
+        if path.suffix not in (".parquet", ".csv"):
+            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+    images = imageset.load(arguments.image_set)
+    real = _load_real(arguments, images)
+    logits = _load_logits(arguments.logits, images) if arguments.logits else None
+    embed = _embedder(arguments, images)
+    write_table(arguments.out, pd.DataFrame(_scores(arguments, images, embed)))
+    if wanted:
+        quality, copies = _quality(arguments, images, real, logits, embed)
+        if arguments.quality:
+            write_table(arguments.quality, pd.DataFrame(quality))
+        if arguments.copies:
+            write_table(arguments.copies, pd.concat(map(pd.DataFrame, copies), ignore_index=True))
+
+
+def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> list[dict]:
+    """Rows of the Vendi table; reads and embeds only the images that the subsamples use."""
+    from diversity_spectra.diversity import vendi
+
+    per_class = arguments.per_class or _largest_sample(images)
+    draws = range(arguments.subsamples)
+    try:
+        chosen = [vendi.subsample(images.labels, images.classes, per_class, arguments.seed, draw) for draw in draws]
+    except ValueError as error:
+        raise UserError(f"{arguments.image_set}: {error}; lower --per-class") from None
+    used = np.unique(chosen)
+    pixels = vendi.pixel_rows(images.images[used])
+
+    def raw(indices: np.ndarray) -> tuple[np.ndarray, None]:
+        return pixels[np.searchsorted(used, indices)], None
+
+    def centred(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # The mean image over all classes, which weigh the same in a subsample.
+        rows, _ = raw(indices)
+        return rows, rows.mean(axis=0, dtype=np.float64)
+
+    kernels = {"pixel": raw, "pixel_centred": centred}
+    if embed:
+        features = embed(images, used)
+        kernels["embedding"] = lambda indices: (features[np.searchsorted(used, indices)], None)
+    sampling = (images.labels, images.classes, per_class, arguments.subsamples, arguments.seed)
+    return vendi.score_table(kernels, *sampling, arguments.orders)
+
+
+def _quality(
+    arguments: argparse.Namespace,
+    images: ImageSet,
+    real: dict[str, ImageSet],
+    logits: np.ndarray | None,
+    embed: Embed | None,
+) -> tuple[list[dict], list[dict]]:
+    """Rows of the quality table, and columns of the nearest real images for each set of real images."""
+    from diversity_spectra.diversity import quality, vendi
+
+    def spaces(members: ImageSet) -> dict[str, np.ndarray]:
+        everything = np.arange(len(members))
+        pixels = vendi.pixel_rows(members.images[:])
+        return {"pixel": pixels} | ({"embedding": embed(members, everything)} if embed else {})
+
+    features, table, copies = spaces(images), [], []
+    for name, reference in real.items():
+        others = spaces(reference)
+        if name == "train" and embed:
+            per_class = min(_largest_sample(images), _largest_sample(reference), arguments.per_class or len(images))
+            sides = (others["embedding"], reference.labels, features["embedding"], images.labels)
+            sampling = (images.classes, per_class, arguments.subsamples, arguments.seed)
+            table += quality.distance_table(*sides, *sampling)
+        columns = {"image": np.arange(len(images)), "label": np.array(images.classes)[images.labels], "set": name}
+        for space, rows in features.items():
+            found = quality.near_copies(*(_comparable(side, space) for side in (rows, others[space])))
+            table += quality.share_table(f"near_copies_{name}_{space}", found.flagged, images.labels, images.classes)
+            columns |= {f"{space}_nearest": found.nearest, f"{space}_distance": found.distance}
+            columns |= {f"{space}_threshold": found.threshold, f"{space}_copy": found.flagged}
+        copies.append(columns)
+    if logits is not None:
+        agree = quality.label_agreement(logits, images.labels)
+        table += quality.share_table("label_agreement", agree, images.labels, images.classes)
+    return table, copies
+
+
+def _comparable(rows: np.ndarray, space: str) -> np.ndarray:
+    """Features at length 1, where the Euclidean distance r stands for the cosine 1 - r^2 / 2; pixels as they are."""
+    from diversity_spectra.diversity.vendi import unit_rows
+
+    return unit_rows(rows, None)[0] if space == "embedding" else rows
+
+
+def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
+    """A function from an image set and indices to features (n, d), or None for --embedding none."""
+    if arguments.embedding == "none":
+        return None
+    from diversity_spectra.diversity import embedding
+
+    size = arguments.image_size or embedding.default_size(images.images)
+    model, mean, std = embedding.load(arguments.embedding, size, arguments.device)
+    return lambda members, indices: embedding.embed(members.images, indices, model, size, mean, std, arguments.device)
+
+
+def _largest_sample(images: ImageSet) -> int:
+    """The share of the smallest class that is drawn unless a number is asked for, at least 2."""
+    smallest = int(np.bincount(images.labels, minlength=len(images.classes)).min())
+    return max(2, int(SHARE * smallest))
+
+
+def _load_real(arguments: argparse.Namespace, images: ImageSet) -> dict[str, ImageSet]:
+    """The sets of real images that were named, by what they are called in the tables."""
+    paths = {"train": arguments.reference, "test": arguments.test}
+    real = {name: imageset.load(path) for name, path in paths.items() if path}
+    for name, members in real.items():
+        if members.classes != images.classes or members.images.shape[1:] != images.images.shape[1:]:
+            raise UserError(f"{arguments.image_set}: classes or image shape differ from those of {paths[name]}")
+    return real
+
+
+def _load_logits(path: Path, images: ImageSet) -> np.ndarray:
+    try:
+        logits = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not an array of logits ({error})") from None
+    if not isinstance(logits, np.ndarray) or logits.shape != (len(images), len(images.classes)):
+        raise UserError(f"{path}: logits must be ({len(images)}, {len(images.classes)}), one row an image")
+    return logits
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _order(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value

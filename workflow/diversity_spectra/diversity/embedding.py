@@ -1,0 +1,82 @@
+"""Features of images in the embedding space of a timm model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diversity_spectra.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+SMALLEST_SIDE = 32  # px; below it the strides of the usual networks leave a single position or none
+BATCH = 128
+
+
+def split_name(embedding: str) -> tuple[str, str]:
+    """Architecture and weights of "ARCHITECTURE:WEIGHTS"; unnamed weights come from the hub."""
+    architecture, _, weights = embedding.partition(":")
+    return architecture, weights or "hub"
+
+
+def load(
+    embedding: str, image_size: int, device: str = "cpu"
+) -> tuple[torch.nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The model named ARCHITECTURE[:WEIGHTS] in evaluation mode, and the mean and deviation its input is scaled with.
+
+    Raises UserError where the device is missing.
+    """
+    import torch
+
+    from diversity_spectra.finetune.models import create, normalisation
+
+    architecture, weights = split_name(embedding)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device}: this machine has no GPU that torch can use; use cpu")
+    # Without a classifier a timm model returns its pooled features.
+    model = create(architecture, weights, num_classes=0, in_chans=3, image_size=image_size).to(device).eval()
+    return model, *normalisation(model)
+
+
+def embed(
+    images: np.ndarray,
+    indices: np.ndarray,
+    model: torch.nn.Module,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str = "cpu",
+) -> np.ndarray:
+    """Features (len(indices), d) float32 of images (N, H, W, C) uint8, read in batches, so images may be a memory map.
+
+    Grey images are repeated to three channels; images are resized (bilinear, antialiased) to image_size x image_size
+    px, scaled to [0, 1] and standardised with mean and std. `model` maps (b, 3, s, s) to (b, d). Raises UserError for
+    images with other than 1 or 3 channels.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    if images.shape[3] not in (1, 3):
+        raise UserError(f"an embedding takes images with 1 or 3 channels, these have {images.shape[3]}")
+    shift, scale = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (mean, std))
+    features = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), BATCH):
+            part = torch.from_numpy(images[indices[start : start + BATCH]]).to(device)
+            pixels = part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255  # b h w c -> b 3 h w
+            if pixels.shape[2:] != (image_size, image_size):
+                size = (image_size, image_size)
+                pixels = interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
+            output = model((pixels - shift) / scale)
+            if output.ndim != 2 or output.shape[1] == 0:
+                raise UserError(f"the embedding gives features of shape {tuple(output.shape)}, not one vector an image")
+            features.append(output.float().cpu().numpy())
+    return np.concatenate(features)
+
+
+def default_size(images: np.ndarray) -> int:
+    """Side in px at which images (N, H, W, C) are embedded unless one is asked for: their own, at least 32."""
+    return max(SMALLEST_SIDE, *images.shape[1:3])

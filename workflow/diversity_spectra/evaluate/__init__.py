@@ -1,0 +1,1 @@
+"""Stage `evaluate`: predictions and metrics in and out of distribution."""

@@ -1,0 +1,72 @@
+"""Predict every test set with the runs of one condition, and score the predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from diversity_spectra import imageset
+from diversity_spectra.evaluate.metrics import classification_metrics
+from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+from diversity_spectra.files import write_npz
+
+BATCH = 256
+EXAMPLE = """example (copy the job from `snakemake -np`):
+  diversity-spectra evaluate --job results/cache/evaluate/mlp/baseline-0123456789ab/seed-0/spec.json --seeds 0 --out again"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_job(parser)
+    add_device(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs to evaluate")
+    parser.epilog = EXAMPLE
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from diversity_spectra import devices
+    from diversity_spectra.finetune import models
+
+    job = read_job(arguments.job, arguments.out)
+    settings = job["settings"]
+    sets = {role.removeprefix("set:"): imageset.load(path) for role, path in job["inputs"].items() if role.startswith("set:")}
+    classes = len(sets["test"].classes)
+    device = devices.choose(arguments.device, arguments.threads)
+    for seed in arguments.seeds:
+        weights = Path(job["inputs"]["runs"]) / f"seed-{seed}" / "model.safetensors"
+        model = models.create(settings["architecture"], None, classes, settings["channels"], settings["image_size"])
+        models.load_weights(model, models.read_weights(str(weights), settings["architecture"]), strict_head=True)
+        with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed, device=devices.describe(device)) as folder:
+            predictions, rows = {}, []
+            for name, images in sets.items():
+                logits = predict(model, images, settings, device)
+                predictions[name] = logits
+                rows.append({"set": name, "shift": shift_of(name, images), **classification_metrics(logits, images.labels)})
+                log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
+            write_npz(folder / "predictions.npz", predictions)
+            pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
+
+
+def shift_of(name: str, images: imageset.ImageSet) -> str:
+    """Kind of shift of a test set: none, corruption, or natural (another source)."""
+    return "none" if name == "test" else "corruption" if "corruption" in images.meta else "natural"
+
+
+def predict(model, images: imageset.ImageSet, settings: dict, device) -> np.ndarray:  # noqa: ANN001
+    """Logits (N, classes) float32, in batches of a fixed size so that they do not depend on the machine's memory."""
+    import torch
+
+    from diversity_spectra.finetune import models
+    from diversity_spectra.finetune.images import Images
+
+    model = model.to(device).eval()
+    if settings["channels"] == 3:
+        model = model.to(memory_format=torch.channels_last)
+    sizes = (settings["image_size"], settings["resize"], settings["channels"])
+    batches = Images(images.images, images.labels, *sizes, models.normalisation(model), device)
+    with torch.inference_mode():
+        parts = [model(batches.batch(indices)[0]).float().cpu() for indices in torch.arange(len(images)).split(BATCH)]
+    return torch.cat(parts).numpy()

@@ -1,0 +1,1 @@
+"""Stage `finetune`: training, one run per condition and seed."""

@@ -1,0 +1,164 @@
+"""Train one model for one condition and a block of seeds, or prepare its pretrained weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from diversity_spectra import imageset
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+from diversity_spectra.files import move_folder, write_json
+from diversity_spectra.seeds import derive_seed
+
+EXAMPLE = """example (copy the job from `snakemake -np`, or make a result again from its record):
+  diversity-spectra finetune train --job results/cache/finetune/mlp/dropout-0.3-0123456789ab/seed-0/spec.json \\
+    --seeds 0 --out again"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    pretrained = steps.add_parser("pretrained", help="bring pretrained weights into one format")
+    add_job(pretrained)
+    train = steps.add_parser(
+        "train", help="train", epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_job(train)
+    add_device(train)
+    train.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs, one after another")
+    train.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
+    parser.epilog = EXAMPLE
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(arguments.job, arguments.out)
+    if arguments.step == "pretrained":
+        _pretrained(job)
+    elif "checkpoint" in job["settings"]:
+        _checkpoint(job)
+    else:
+        _train(job, arguments)
+
+
+def _pretrained(job: dict) -> None:
+    from safetensors.torch import save_file
+
+    from diversity_spectra.finetune import models
+
+    settings = job["settings"]
+    if settings["weights"] == "hub":
+        model = models.create(settings["architecture"], "hub", 1000, settings["channels"], settings["image_size"])
+        state = model.state_dict()
+    else:
+        state = models.read_weights(settings["weights"], settings["architecture"])
+    with publish(job) as folder:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+
+
+def _train(job: dict, arguments: argparse.Namespace) -> None:
+    """Finished seeds wait beside the saved states until the block is done: a failure later in it loses none of them."""
+    from diversity_spectra import devices
+    from diversity_spectra.resume import ROOT
+
+    out, settings = Path(job["out"]), job["settings"]
+    train_set = imageset.load(job["inputs"]["train"])
+    device = devices.choose(arguments.device, arguments.threads)
+    waiting = ROOT / job["key"]
+    for seed in arguments.seeds:
+        name = f"seed-{seed}"
+        if any(_finished(folder / name, job["key"]) for folder in (out, waiting)):
+            log.info("%s: there already", name)
+            continue
+        log.info("%s: training %s, seed %d", name, job["name"], seed)
+        try:
+            _train_one(job, settings, train_set, seed, device, arguments.save_every, waiting / name)
+        except UserError as error:
+            raise UserError(f"{job['name']}, seed {seed}: {error}") from None
+    for seed in arguments.seeds:
+        if (waiting / f"seed-{seed}").exists():
+            move_folder(waiting / f"seed-{seed}", out / f"seed-{seed}")
+    if waiting.exists() and not any(waiting.iterdir()):
+        waiting.rmdir()
+
+
+def _train_one(job: dict, settings: dict, train_set: imageset.ImageSet, seed: int, device, save_every: float, out: Path) -> None:  # noqa: ANN001
+    import pandas as pd
+    import torch
+    from safetensors.torch import save_file
+
+    from diversity_spectra import devices
+    from diversity_spectra.finetune import models, training
+    from diversity_spectra.finetune.images import Images
+    from diversity_spectra.resume import Resume
+
+    run_seed = derive_seed(settings["seed"], "run", seed)
+    torch.manual_seed(derive_seed(run_seed, "weights"))
+    pretrained = job["inputs"].get("pretrained")
+    model = models.create(
+        settings["architecture"],
+        f"{pretrained}/model.safetensors" if pretrained else None,
+        len(train_set.classes),
+        settings["channels"],
+        settings["image_size"],
+        settings["dropout"],
+        settings["dropout_where"],
+    ).to(device)
+    if settings["channels"] == 3:
+        model = model.to(memory_format=torch.channels_last)
+    sizes = (settings["image_size"], settings["resize"], settings["channels"])
+    images = Images(train_set.images, train_set.labels, *sizes, models.normalisation(model), device)
+    resume = Resume(job["key"], f"state-{seed}", save_every)
+    outcome = training.train(model, images, settings, run_seed, resume)
+    with publish(job, out, seed=seed, device=devices.describe(device)) as folder:
+        state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        pd.DataFrame(outcome.history).to_parquet(folder / "history.parquet", index=False)
+        summary = {
+            "kappa": training.decay_factor(settings) if settings["weight_decay"] else 1.0,
+            "train_loss": outcome.history[-1]["loss"],
+            "train_accuracy": outcome.history[-1]["accuracy"],
+            "steps": outcome.history[-1]["step"],
+            "diverged": outcome.diverged,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "dropout_places": models.dropout_places(model),
+            "layers": models.layers(model),
+        }
+        write_json(folder / "run.json", summary)
+    resume.clear()
+
+
+def _checkpoint(job: dict) -> None:
+    """Take a user's trained weights as a run: nothing is trained."""
+    import pandas as pd
+    from safetensors.torch import save_file
+
+    from diversity_spectra.finetune import models
+
+    settings = job["settings"]
+    classes = imageset.load(job["inputs"]["train"]).classes
+    sizes = (len(classes), settings["channels"], settings["image_size"])
+    model = models.create(settings["architecture"], None, *sizes)
+    models.load_weights(model, models.read_weights(settings["checkpoint"], settings["architecture"]), strict_head=True)
+    with publish(job, Path(job["out"]) / "seed-0", seed=0) as folder:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+        nothing = {"step": 0, "loss": float("nan"), "accuracy": float("nan")}
+        pd.DataFrame([nothing]).to_parquet(folder / "history.parquet", index=False)
+        summary = {
+            "kappa": 1.0,
+            "train_loss": None,
+            "train_accuracy": None,
+            "steps": 0,
+            "diverged": False,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "dropout_places": [],
+            "layers": models.layers(model),
+        }
+        write_json(folder / "run.json", summary)
+
+
+def _finished(folder: Path, key: str) -> bool:
+    try:
+        return json.loads((folder / "spec.json").read_text())["key"] == key
+    except (OSError, ValueError, KeyError):
+        return False

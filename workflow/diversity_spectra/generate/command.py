@@ -1,0 +1,106 @@
+"""Synthetic images: train a generator (kind ddpm), generate one shard, join the shards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from diversity_spectra import imageset
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+
+EXAMPLE = """example:
+  diversity-spectra generate train --job '{"key": "try", "settings": {"kind": "ddpm", "channels": [24, 48], "lr": 0.002,
+    "batch_size": 64, "train_steps": 100, "seed": 0}, "inputs": {"images": "digits-train"}, "out": "generator"}'"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    for name, summary in (
+        ("train", "train the small diffusion model"),
+        ("sample", "generate one shard of the images"),
+        ("join", "join the shards to one image set"),
+    ):
+        step = steps.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE)
+        add_job(step)
+        if name != "join":
+            add_device(step)
+    steps.choices["train"].add_argument("--save-every", type=float, default=300, help="seconds between saved states")
+    steps.choices["sample"].add_argument("--batch-size", type=int, default=64, help="images at a time")
+    parser.epilog = EXAMPLE
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(arguments.job, arguments.out)
+    {"train": _train, "sample": _sample, "join": _join}[arguments.step](job, arguments)
+
+
+def _train(job: dict, arguments: argparse.Namespace) -> None:
+    from diversity_spectra import devices
+    from diversity_spectra.generate import ddpm
+    from diversity_spectra.resume import Resume
+
+    images = imageset.load(job["inputs"]["images"])
+    device = devices.choose(arguments.device, arguments.threads)
+    resume = Resume(job["key"], "generator", arguments.save_every)
+    with publish(job, device=devices.describe(device)) as folder:
+        model, losses = ddpm.train(images.images, images.labels, job["settings"], device, resume)
+        model.save_pretrained(folder / "unet")
+        (folder / "losses.json").write_text(json.dumps(losses))
+    resume.clear()
+
+
+def _sample(job: dict, arguments: argparse.Namespace) -> None:
+    from diversity_spectra import devices
+    from diversity_spectra.generate import sources
+
+    settings, inputs = job["settings"], job["inputs"]
+    real = imageset.load(inputs.get("classes") or inputs["images"])
+    device = devices.choose(arguments.device, arguments.threads)
+    source = sources.open_source(settings, inputs, real, device)
+    shard, shards = settings["shard"]
+    # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
+    indices = np.arange(source.count(real))[shard::shards]
+    with publish(job, device=devices.describe(device)) as folder:
+        images = np.lib.format.open_memmap(
+            folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(indices), *real.images.shape[1:])
+        )
+        rows = []
+        for start in range(0, len(indices), arguments.batch_size):
+            batch = indices[start : start + arguments.batch_size]
+            images[start : start + len(batch)], made = source.draw(batch)
+            rows += made
+            log.info("%d of %d images", start + len(batch), len(indices))
+        images.flush()
+        _save(folder, images, rows, real, settings)
+
+
+def _join(job: dict, arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    parts = [imageset.load(path) for path in job["inputs"]["shards"]]
+    manifest = pd.concat([imageset.read_manifest(path) for path in job["inputs"]["shards"]], ignore_index=True)
+    images = np.concatenate([part.images for part in parts])
+    order = np.argsort(manifest["index"].to_numpy(), kind="stable")
+    kept = order[manifest["kept"].to_numpy()[order]]
+    if len(kept) == 0:
+        reasons = manifest["reason"].value_counts().to_dict()
+        raise UserError(f"all {len(order)} synthetic images were rejected: {reasons}")
+    labels = np.concatenate([part.labels for part in parts])
+    with publish(job) as folder:
+        # Rejected images stay in the shards, with the reason; the manifest here lists them too.
+        manifest.iloc[order].to_parquet(folder / "drawn.parquet", index=False)
+        meta = {**parts[0].meta, "drawn": len(order), "rejected": len(order) - len(kept)}
+        imageset.save(folder, images[kept], labels[kept], manifest.iloc[kept], meta)
+
+
+def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.ImageSet, settings: dict) -> None:
+    import pandas as pd
+
+    manifest = pd.DataFrame(rows)
+    meta = {"classes": real.classes, "source": {"kind": settings["kind"]}, "generator": settings}
+    imageset.save(folder, images, manifest["label"].to_numpy(), manifest, meta)
+

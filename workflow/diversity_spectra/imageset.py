@@ -1,0 +1,74 @@
+"""Image sets: the one format in which images travel between stages.
+
+A folder with `images.npy` (N, H, W, C) uint8, `labels.npy` (N,) int64, `manifest.parquet` (one row per image: where it
+came from) and `meta.json` (class names, source, how it was made).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diversity_spectra.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (N, H, W, C) uint8, possibly memory-mapped; labels (N,) int64 indexing `meta["classes"]`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    meta: dict
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.meta["classes"]
+
+
+def load(folder: str | Path) -> ImageSet:
+    """Open an image set; the images stay on disk (memory map) until they are touched."""
+    folder = Path(folder)
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        meta = json.loads((folder / "meta.json").read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: not an image set, {Path(error.filename).name} is missing") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{folder}: damaged image set ({error}); delete the folder and run again") from None
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels):
+        raise UserError(
+            f"{folder}: images.npy must be (N, H, W, C) uint8 with one label each, "
+            f"found {images.shape} {images.dtype} and {len(labels)} labels"
+        )
+    return ImageSet(images, labels, meta)
+
+
+def read_manifest(folder: str | Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(Path(folder) / "manifest.parquet")
+
+
+def save(folder: Path, images: np.ndarray, labels: np.ndarray, manifest: pd.DataFrame, meta: dict) -> None:
+    """Write an image set into an existing folder.
+
+    `images` may already be the memory map of `folder/images.npy`, in which case only the rest is written.
+    """
+    if not (isinstance(images, np.memmap) and Path(images.filename) == (folder / "images.npy").resolve()):
+        np.save(folder / "images.npy", np.ascontiguousarray(images, dtype=np.uint8))
+    np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
+    manifest.to_parquet(folder / "manifest.parquet", index=False)
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")

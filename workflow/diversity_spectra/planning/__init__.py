@@ -1,0 +1,1 @@
+"""What a configuration asks for, worked out without running anything."""

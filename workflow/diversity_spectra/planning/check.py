@@ -1,0 +1,26 @@
+"""`check`: validate a configuration without running anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from diversity_spectra.config import load, schema
+from diversity_spectra.files import atomic_file
+from diversity_spectra.planning.plan import plan
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--configfile", default="config.yaml", help="configuration to check (default: %(default)s)")
+    parser.add_argument("--write-schema", metavar="FILE", help="write the JSON schema for editors and stop")
+    parser.epilog = "example: diversity-spectra check --configfile config.yaml"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.write_schema:
+        with atomic_file(arguments.write_schema) as temporary:
+            temporary.write_text(json.dumps(schema(), indent=2) + "\n")
+        return
+    config = load(arguments.configfile)
+    plan(config)
+    print(f"{arguments.configfile}: good ({config.experiment})")

@@ -1,0 +1,275 @@
+"""The plan: from a configuration to the jobs of every stage, with their settings, inputs and places.
+
+Nothing heavy is imported and nothing is run here. The Snakefile, `plan` and `why` all read the same plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diversity_spectra import config as configuration
+from diversity_spectra.conditions import Condition, DataRecipe, expand
+from diversity_spectra.config import Config, TrainedModel
+from diversity_spectra.planning.fingerprint import fingerprint
+from diversity_spectra.provenance import Job, code_digest
+
+RUNS_PER_GATHER = 200
+IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
+
+# What a job of each stage leaves in its folder, or in its folder of one seed, beside `spec.json`.
+FILES = {
+    "data": IMAGE_SET,
+    "generator": ("unet/diffusion_pytorch_model.safetensors", "unet/config.json"),
+    "shard": IMAGE_SET,
+    "generate": IMAGE_SET,
+    "augment": IMAGE_SET,
+    "diversity": ("scores.parquet", "quality.parquet"),
+    "pretrained": ("model.safetensors",),
+    "finetune": ("model.safetensors", "history.parquet", "run.json"),
+    "evaluate": ("predictions.npz", "metrics.parquet"),
+    "spectra": ("rows.parquet", "eigenvalues.npz"),
+    "gather": ("runs.parquet", "evaluation.parquet", "spectra.parquet"),
+}
+
+
+def files(stage: str, folder: str) -> list[str]:
+    """Paths of all files of one result, its record included."""
+    return [f"{folder}/{name}" for name in (*FILES[stage], "spec.json")]
+
+
+def files_in(folder: str) -> list[str]:
+    """The same for a folder whose stage is read off its place in the cache."""
+    return files(folder.split("/")[2], folder)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of one condition of one model: the seeds, and the jobs that make, test and analyse them."""
+
+    model: TrainedModel
+    condition: Condition
+    seeds: tuple[int, ...]
+    finetune: Job
+    evaluate: Job
+    spectra: Job
+    training_set: str
+
+    @property
+    def blocks(self) -> list[tuple[int, ...]]:
+        """Fixed blocks of seeds that share a process: 0..B-1, B..2B-1, ..."""
+        size = self.model.seeds_per_job
+        return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
+
+
+@dataclass
+class Plan:
+    """Jobs by stage and item. `runs` joins models, conditions and seeds; `training_sets` maps names to folders."""
+
+    config: Config
+    jobs: dict[str, dict[str, Job]] = field(default_factory=dict)
+    runs: list[Runs] = field(default_factory=list)
+    training_sets: dict[str, str] = field(default_factory=dict)
+    test_sets: dict[str, Job] = field(default_factory=dict)
+
+    def job(self, stage: str, item: str) -> Job:
+        return self.jobs[stage][item]
+
+    def blocks(self) -> list[tuple[int, ...]]:
+        return sorted({block for runs in self.runs for block in runs.blocks})
+
+    def add(self, stage: str, name: str, settings: dict, code: str | None = None, **inputs: object) -> Job:
+        given = {key: value for key, value in inputs.items() if value}
+        job = Job(stage, name, settings, given, code_digest(code or stage))
+        self.jobs.setdefault(stage, {})[job.item] = job
+        return job
+
+
+def plan(config: Config) -> Plan:
+    """Work out every job. Raises `UserError` if a file named in the configuration is missing."""
+    made = Plan(config)
+    train, test, pool = _plan_data(made)
+    generated = _plan_generator(made, train, pool)
+    for model in config.models:
+        for condition in expand(model.conditions):
+            _plan_runs(made, model, condition, train, generated)
+    _plan_diversity(made, train, test, generated)
+    _plan_results(made)
+    return made
+
+
+# ---------------------------------------------------------------- stages
+
+
+def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
+    config = made.config
+    source = _with_fingerprint(config.data.model_dump())
+
+    def part(split: str) -> Job:
+        settings = {"source": source, "split": split, "seed": config.seed}
+        return made.add("data", f"{source.get('name', config.data.kind)}-{split}", settings)
+
+    train, test = part("train"), part("test")
+    pool = part("pool") if config.data.pool_per_class else None
+    made.test_sets["test"] = test
+    for ood in config.ood:
+        if isinstance(ood, configuration.OodCorruption):
+            for kind in ood.corruptions:
+                for severity in ood.severities:
+                    settings = {"source": {"kind": "corruption", "corruption": kind, "severity": severity}}
+                    name = f"test-{kind}-{severity}"
+                    made.test_sets[name] = made.add("data", name, {**settings, "seed": config.seed}, images=test.out)
+        else:
+            settings = {"source": _with_fingerprint(ood.model_dump()), "split": "test", "seed": config.seed}
+            name = getattr(ood, "name", ood.kind)
+            # The order of the classes is that of the data set itself.
+            made.test_sets[name] = made.add("data", f"ood-{name}", settings, classes=test.out)
+    return train, test, pool
+
+
+def _plan_generator(made: Plan, train: Job, pool: Job | None) -> Job | None:
+    generator = made.config.generator
+    if generator is None:
+        return None
+    settings = {**_with_fingerprint(generator.model_dump()), "seed": made.config.seed}
+    shards = settings.pop("shards", 1)
+    source = pool if settings.get("train_on") == "pool" else train
+    inputs = {"images": source.out}
+    if settings["kind"] == "ddpm":
+        sampling = ("images_per_class", "inference_steps", "guidance")
+        training = {key: value for key, value in settings.items() if key not in sampling}
+        trained = made.add("generator", "ddpm", training, code="generate", images=source.out)
+        inputs = {"generator": trained.out, "classes": train.out}
+        settings = {key: settings[key] for key in (*sampling, "kind", "seed")}
+    parts = [
+        made.add("shard", f"{settings['kind']}-{shard}", {**settings, "shard": [shard, shards]}, code="generate", **inputs)
+        for shard in range(shards)
+    ]
+    return made.add("generate", settings["kind"], {"seed": made.config.seed}, shards=[part.out for part in parts])
+
+
+def _plan_training_set(made: Plan, recipe: DataRecipe, train: Job, generated: Job | None) -> str:
+    if recipe == DataRecipe():
+        made.training_sets["plain"] = train.out
+        return train.out
+    settings = {**recipe.settings(), "seed": made.config.seed}
+    if recipe.augmentations:
+        settings["copies"] = made.config.copies
+    synthetic = generated.out if recipe.synthetic and generated else None
+    job = made.add("augment", recipe.name, settings, images=train.out, synthetic=synthetic)
+    made.training_sets[recipe.name] = job.out
+    return job.out
+
+
+def _plan_runs(made: Plan, model: TrainedModel, condition: Condition, train: Job, generated: Job | None) -> None:
+    config = made.config
+    network = {key: getattr(model, key) for key in ("architecture", "image_size", "resize", "channels")}
+    pretrained = None
+    if model.weights != "none":
+        source = {"architecture": model.architecture, "channels": model.channels, "weights": model.weights}
+        source["image_size"] = model.image_size
+        if Path(model.weights).suffix:
+            source["fingerprint"] = fingerprint(model.weights)
+        pretrained = made.add("pretrained", model.name, source, code="finetune").out
+    training_set = _plan_training_set(made, condition.recipe, train, generated)
+    name = f"{model.name}/{condition.name}"
+    if condition.checkpoint:
+        settings = {**network, "checkpoint": condition.checkpoint, "fingerprint": fingerprint(condition.checkpoint)}
+        finetune = made.add("finetune", name, settings, train=training_set)
+        seeds: tuple[int, ...] = (0,)
+    else:
+        recipe = ("steps", "batch_size", "lr", "warmup", "clip", "freeze_norm", "precision", "flip")
+        settings = {
+            **network,
+            **{key: getattr(model, key) for key in (*recipe, "label_smoothing", "on_divergence")},
+            "dropout": condition.dropout,
+            "dropout_where": condition.dropout_where if condition.dropout else "",
+            "weight_decay": condition.weight_decay,
+            "seed": config.seed,
+        }
+        finetune = made.add("finetune", name, settings, train=training_set, pretrained=pretrained)
+        seeds = tuple(range(model.baseline_runs if condition.family == "baseline" else model.seeds))
+    sets = {f"set:{name}": job.out for name, job in made.test_sets.items()}
+    evaluate = made.add("evaluate", name, network, runs=finetune.out, **sets)
+    spectra = made.add("spectra", name, config.spectra.model_dump(), runs=finetune.out, pretrained=pretrained)
+    made.runs.append(Runs(model, condition, seeds, finetune, evaluate, spectra, condition.recipe.name))
+
+
+def _plan_diversity(made: Plan, train: Job, test: Job, generated: Job | None) -> None:
+    settings = {**made.config.diversity.model_dump(), "seed": made.config.seed}
+    for name, folder in dict(made.training_sets).items():
+        made.add("diversity", name, settings, images=folder)
+    if generated:
+        made.add("diversity", "synthetic", settings, images=generated.out, reference=train.out, test=test.out)
+
+
+def _plan_results(made: Plan) -> None:
+    config = made.config
+    chunks = []
+    runs = [(run, seed) for run in made.runs for seed in run.seeds]
+    for start in range(0, len(runs), RUNS_PER_GATHER):
+        chunk = [
+            {
+                "model": run.model.name,
+                "condition": run.condition.name,
+                "seed": seed,
+                **{stage: f"{getattr(run, stage).out}/seed-{seed}" for stage in ("finetune", "evaluate", "spectra")},
+            }
+            for run, seed in runs[start : start + RUNS_PER_GATHER]
+        ]
+        chunks.append(made.add("gather", f"runs-{start}", {"runs": chunk}, code="compare"))
+    conditions = [
+        {
+            "model": run.model.name,
+            "condition": run.condition.name,
+            "family": run.condition.family,
+            "kind": run.condition.kind,
+            "strength": run.condition.strength,
+            "training_set": run.training_set,
+            "dropout": run.condition.dropout,
+            "weight_decay": run.condition.weight_decay,
+            "synthetic": run.condition.recipe.synthetic,
+            "runs": len(run.seeds),
+        }
+        for run in made.runs
+    ]
+    diversity = {job.name: job.out for job in made.jobs["diversity"].values()}
+    compare = Job(
+        "compare",
+        config.experiment,
+        {**config.compare.model_dump(), "seed": config.seed, "conditions": conditions, "diversity": diversity},
+        {"runs": [chunk.out for chunk in chunks]},
+        code_digest("compare"),
+        place=f"results/{config.experiment}/tables",
+    )
+    made.jobs["compare"] = {compare.item: compare}
+    generated = next(iter(made.jobs.get("generate", {}).values()), None)
+    images = {"real": made.training_sets.get("plain"), **made.training_sets}
+    report = Job(
+        "report",
+        config.experiment,
+        {
+            **config.report.model_dump(),
+            "experiment": config.experiment,
+            "config": config.model_dump(exclude={"execution", "report"}),
+            "images": images,
+            "spectra": {f"{run.model.name}/{run.condition.name}": run.spectra.out for run in made.runs},
+        },
+        {"tables": compare.out, **({"synthetic": generated.out} if generated else {})},
+        code_digest("report"),
+        place=f"results/{config.experiment}",
+    )
+    made.jobs["report"] = {report.item: report}
+
+
+def _with_fingerprint(source: dict) -> dict:
+    """Add the content of what a user's path names, so that changed images are noticed and touched ones are not."""
+    source = dict(source)
+    for key in ("path", "images", "labels"):
+        if key in source and isinstance(source[key], str):
+            source[f"{key}_fingerprint"] = fingerprint(source[key])
+    if source["kind"] in ("text_to_image", "image_to_image") and Path(source["model"]).is_dir():
+        source["model_fingerprint"] = fingerprint(source["model"])
+    # Whether a download is allowed changes nothing about the images.
+    source.pop("download", None)
+    return source

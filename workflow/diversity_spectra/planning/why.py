@@ -1,0 +1,72 @@
+"""`why`: say in words why a result would be made, or which earlier result it differs from and how."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from diversity_spectra.config import load
+from diversity_spectra.errors import UserError
+from diversity_spectra.planning.plan import plan
+from diversity_spectra.provenance import Job
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", help="STAGE, STAGE/NAME, or a file or folder below results/")
+    parser.add_argument("--configfile", default="config.yaml", help="configuration (default: %(default)s)")
+    parser.epilog = "example: diversity-spectra why finetune/mlp/dropout-0.3"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    made = plan(load(arguments.configfile))
+    jobs = [job for stage in made.jobs.values() for job in stage.values() if _matches(job, arguments.target)]
+    if not jobs:
+        raise UserError(f"{arguments.target}: no job of {arguments.configfile} makes this; `diversity-spectra plan` lists them")
+    for job in jobs:
+        print("\n".join(explain(job)))
+
+
+def explain(job: Job) -> list[str]:
+    """One line of verdict, then one line per difference to the nearest earlier result of the same name."""
+    label = f"{job.stage}/{job.name}"
+    found = list(Path(job.out).glob("spec.json")) + list(Path(job.out).glob("seed-*/spec.json"))
+    if found and json.loads(found[0].read_text()).get("key") == job.key:
+        ended = json.loads(found[0].read_text())["ended"]
+        return [f"{label}: up to date, made {ended} ({job.out})"]
+    earlier = _earlier(job)
+    if earlier is None:
+        return [f"{label}: would be made, nothing of this name was made before"]
+    differences = list(_differences(earlier, job.spec))
+    return [f"{label}: would be made again; against the result of {earlier['ended']}:", *differences]
+
+
+def _matches(job: Job, target: str) -> bool:
+    label = f"{job.stage}/{job.name}"
+    place = target.rstrip("/")
+    return target in (job.stage, label) or (place == job.out or place.startswith(f"{job.out}/"))
+
+
+def _earlier(job: Job) -> dict | None:
+    folders = [Path(job.out)] if job.place else Path("results/cache", job.stage).glob(f"{job.name}-{'[0-9a-f]' * 12}")
+    specs = [path for folder in folders for path in (*folder.glob("spec.json"), *folder.glob("seed-*/spec.json"))]
+    newest = max(specs, key=lambda path: path.stat().st_mtime, default=None)
+    return json.loads(newest.read_text()) if newest else None
+
+
+def _differences(before: dict, after: dict) -> list[str]:
+    lines = []
+    if before["code"] != after["code"]:
+        lines.append(f"  the code of stage {after['stage']} (or of a module it imports) changed")
+    lines += [f"  {line}" for line in _compared("", before["settings"], after["settings"])]
+    for name in sorted({*before["inputs"], *after["inputs"]}):
+        if before["inputs"].get(name) != after["inputs"].get(name):
+            lines.append(f"  its input {name!r} is another one: {before['inputs'].get(name)} -> {after['inputs'].get(name)}")
+    return lines
+
+
+def _compared(path: str, before: object, after: object) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        return [line for key in keys for line in _compared(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))]
+    return [] if before == after else [f"setting {path}: {before!r} -> {after!r}"]

@@ -1,0 +1,136 @@
+"""Jobs and their identity: a result is addressed by everything that could change it.
+
+A job's key is the digest of one canonical JSON text: the stage, a digest of the code that the stage runs, its settings,
+and the paths of its inputs, which hold the keys of the jobs that made them. So an edit reaches exactly the results
+that could differ, and going back to an earlier setting finds the earlier results again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+NAME = PACKAGE.name
+
+# These modules move bytes, print or plan: they cannot change the content of a result.
+UNCOUNTED = {"errors", "files", "cli", "config", "conditions", "provenance", "execution"}
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text, whatever their order in a file."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """First 12 hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work: `inputs` and `out` are paths relative to the checkout."""
+
+    stage: str
+    name: str
+    settings: dict
+    inputs: dict
+    code: str
+    place: str | None = None  # a fixed folder; else one in the cache, addressed by the key
+
+    @property
+    def key(self) -> str:
+        return digest({"stage": self.stage, "code": self.code, "settings": self.settings, "inputs": self.inputs})
+
+    @property
+    def item(self) -> str:
+        return f"{self.name}-{self.key}"
+
+    @property
+    def out(self) -> str:
+        return self.place or f"results/cache/{self.stage}/{self.item}"
+
+    @property
+    def spec(self) -> dict:
+        return {
+            "stage": self.stage,
+            "name": self.name,
+            "key": self.key,
+            "code": self.code,
+            "settings": self.settings,
+            "inputs": self.inputs,
+            "out": self.out,
+        }
+
+    @property
+    def text(self) -> str:
+        """The one canonical string that the rule passes to the stage."""
+        return canonical(self.spec)
+
+
+@cache
+def code_digest(stage: str) -> str:
+    """Digest of the syntax trees of a stage's modules and of the package modules they import.
+
+    Comments, docstrings and formatting do not count.
+    """
+    trees = {module: _tree_digest(path) for module, path in sorted(_reached(stage).items())}
+    return digest(trees)
+
+
+def _reached(stage: str) -> dict[str, Path]:
+    queue = [f"{stage}.{path.stem}" for path in sorted((PACKAGE / stage).glob("*.py"))]
+    reached: dict[str, Path] = {}
+    while queue:
+        module = queue.pop()
+        path = _module_path(module)
+        if module in reached or path is None or module.split(".")[0] in UNCOUNTED:
+            continue
+        reached[module] = path
+        queue += _imports(path)
+    return reached
+
+
+def _module_path(module: str) -> Path | None:
+    base = PACKAGE.joinpath(*module.removesuffix(".__init__").split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(path: Path) -> list[str]:
+    """Package modules that a module imports anywhere, as dotted names below the package."""
+    names = []
+    for node in ast.walk(_syntax_tree(path)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name.removeprefix(f"{NAME}.") for name in names if name.startswith(f"{NAME}.")]
+
+
+@cache
+def _tree_digest(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            node.body = body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

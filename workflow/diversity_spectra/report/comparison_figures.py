@@ -1,0 +1,219 @@
+"""Figures of the comparison: quadrants, alignment, and the metric against its benefit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from diversity_spectra.report.material import CONTROLS, SCALES, Material, run_counts, summarise
+from diversity_spectra.report.style import (
+    FAINT,
+    INK,
+    WIDTH,
+    Drawing,
+    canvas,
+    family_legend,
+    marker,
+    paint_ticks,
+    zero_lines,
+)
+from diversity_spectra.report.words import MINUS, counted, fixed, kernel, plain
+from diversity_spectra.report.words import condition as told
+from diversity_spectra.report.words import measure as measure_name
+
+PAIRS = (("stable_rank", "alpha"), ("entropy", "alpha"), ("stable_rank", "mp_softrank"))
+BENEFITS = {
+    "ood_accuracy": "gain in accuracy\nout of distribution",
+    "id_accuracy": "gain in accuracy\non the test set",
+    "calibration": "gain in calibration\non the test set",
+}
+FAR = 15.0  # noise units beyond which axes are compressed, so that one strong condition does not hide the others
+
+
+def quadrants(material: Material, model: str) -> Drawing:
+    """Change of one measure against change of another, per run and per condition."""
+    runs = material.measures(model)
+    conditions = material.conditions(model)
+    pairs = [pair for pair in PAIRS if runs[list(pair)].notna().all(axis=1).any()]
+    changes = _changes(runs, conditions, sorted({name for pair in pairs for name in pair}))
+    if not pairs or changes is None or len(conditions) < 2:
+        return Drawing("No change can be shown: that takes a baseline with at least two runs and another condition.")
+    figure, axes = canvas(WIDTH, 3.1, 1, len(pairs))
+    for ax, (across, up) in zip(axes.flat, pairs, strict=True):
+        x, y = (summarise(changes, name, material.level) for name in (across, up))
+        for _, group in conditions.groupby(["family", "kind"], sort=False, dropna=False):
+            _trail(ax, group, changes, (across, up), (x, y), material)
+        ax.set(xlabel=f"change of {measure_name(across)}", ylabel=f"change of {measure_name(up)}")
+        zero_lines(ax)
+        for side, name, summary in (("x", across, x), ("y", up, y)):
+            if summary["mean"].abs().max() > FAR or changes[name].abs().max() > 2 * FAR:
+                getattr(ax, f"set_{side}scale")("asinh", linear_width=3.0)
+        ax.tick_params(axis="x", labelrotation=45)
+    family_legend(figure, material.palette, material.families(model))
+    counts = run_counts(conditions["condition"], runs)
+    caption = (
+        "Change of one measure against change of another (W, mean over layers), from the baseline's mean, in units of "
+        f"the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); marks: means with "
+        f"{material.confidence} intervals, larger where a technique is stronger; lines lead from the baseline through "
+        "rising strengths. Techniques in the same quadrant change the spectrum the same way; those within about ±2 "
+        f"cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
+    )
+    return Drawing(caption, figure)
+
+
+def _changes(runs: pd.DataFrame, conditions: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
+    """Measures of every run minus the baseline's mean, over the baseline's standard deviation; ranks as logarithms."""
+    changes = runs[["condition", "seed"]].copy()
+    base = runs["condition"].isin(conditions.loc[conditions["family"] == "baseline", "condition"])
+    if base.sum() < 2:
+        return None
+    for name in names:
+        values = np.log(runs[name]) if name in SCALES else runs[name]
+        spread = values[base].std()
+        changes[name] = (values - values[base].mean()) / spread if spread > 0 else np.nan
+    return changes
+
+
+def _trail(
+    ax: Axes, group: pd.DataFrame, changes: pd.DataFrame, names: tuple[str, str], summaries: tuple, material: Material
+) -> None:
+    """Runs, means and path of the conditions of one family and kind, in order of strength."""
+    x, y = summaries
+    family = group["family"].iloc[0]
+    colour = material.palette.colour(family)
+    known = [name for name in group["condition"] if name in x.index and name in y.index]
+    own = changes[changes["condition"].isin(known)]
+    ax.plot(
+        own[names[0]], own[names[1]], ".", color=colour, alpha=0.3, ms=3, mew=0, zorder=1, rasterized=len(own) > 300
+    )
+    if group["strength"].notna().all() and family != "baseline":
+        path = np.array([(0.0, 0.0), *((x["mean"][name], y["mean"][name]) for name in known)])
+        ax.plot(*path.T, color=colour, lw=0.8, alpha=0.8, zorder=2)
+    sizes = np.linspace(3.5, 6, len(known)) if len(known) > 1 else [4.5]
+    for name, size in zip(known, sizes, strict=False):
+        across, up = x.loc[name], y.loc[name]
+        ax.plot([across["low"], across["high"]], [up["mean"]] * 2, color=colour, lw=0.8, zorder=3)
+        ax.plot([across["mean"]] * 2, [up["low"], up["high"]], color=colour, lw=0.8, zorder=3)
+        ax.plot(across["mean"], up["mean"], marker(family), color=colour, ms=size, mec="white", mew=0.4, zorder=4)
+
+
+def alignment(material: Material, model: str) -> Drawing:
+    """Left: cosine with each control's direction, with intervals. Right: cosine between all conditions."""
+    table = material.table("alignment", model)
+    if table.empty:
+        return Drawing("No alignment could be computed: it takes shifts of at least two conditions.")
+    conditions = material.conditions(model)
+    conditions = conditions[conditions["condition"].isin(table["condition"])]
+    names, families = list(conditions["condition"]), list(conditions["family"])
+    size = 0.19 * len(names)
+    figure, axes = canvas(
+        max(WIDTH, size + 5.2), max(2.6, size + 1.9), 1, 2, sharey=True, width_ratios=[2.2, max(size, 1.8)]
+    )
+    left, right = axes.flat
+    controls = [name for name in CONTROLS if ((table["target_kind"] == "family") & (table["target"] == name)).any()]
+    for offset, control in zip((-0.17, 0.17), controls, strict=False):
+        rows = table[(table["target_kind"] == "family") & (table["target"] == control)].set_index("condition")
+        colour = material.palette.colour(control)
+        for place, name in enumerate(names):
+            if name in rows.index and np.isfinite(rows["cosine"][name]):
+                at = place + 0.5 + offset
+                left.plot(rows.loc[name, ["low", "high"]], [at, at], color=colour, lw=1)
+                left.plot(rows["cosine"][name], at, marker(control), color=colour, ms=3.5)
+    zero_lines(left, y=False)
+    left.set(xlim=(-1.08, 1.08), title="cosine with the direction of\n" + " and ".join(map(plain, controls)))
+    left.grid(axis="y", color=FAINT, lw=0.5)
+    pairs = table[table["target_kind"] == "condition"].drop_duplicates(["condition", "target"])
+    wide = pairs.pivot_table(index="condition", columns="target", values="cosine").reindex(index=names, columns=names)
+    right.set_facecolor("#ececec")
+    few = len(names) <= 12
+    sns.heatmap(
+        wide, ax=right, cmap="vlag", vmin=-1, vmax=1, square=False, annot=few, fmt=".2f", annot_kws={"size": 6},
+        linewidths=0.4, cbar_kws={"label": "cosine of shifts", "shrink": 0.7, "pad": 0.02},
+    )  # fmt: skip
+    q = pairs.pivot_table(index="condition", columns="target", values="q").reindex(index=names, columns=names)
+    if not few:
+        place_y, place_x = np.nonzero(q.to_numpy() < material.level)
+        right.scatter(place_x + 0.5, place_y + 0.5, s=3, color=INK, linewidths=0)
+    right.set(title="cosine between conditions", xlabel="", ylabel="")
+    right.set_xticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=90)
+    left.set_yticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=0)
+    for ax, axis in ((left, left.yaxis), (right, right.xaxis)):
+        ax.tick_params(length=0)
+        paint_ticks(axis, families, material.palette)
+    right.tick_params(axis="y", left=False, labelleft=False)
+    left.set_ylim(len(names), 0)
+    low, high = int(table["n"].min()), int(table["n"].max())
+    caption = (
+        f"Do two techniques move the spectra in the same direction? 1: the same, 0: unrelated, {MINUS}1: opposite; "
+        "cross-fitted, so that shared noise does not count as agreement. Left: each condition against dropout and "
+        f"weight decay, with {material.confidence} intervals (a family's own member is compared with the rest of its "
+        "family; no mark: not identifiable). Right: all pairs; "
+        f"{'' if few else f'dots: q < {material.level:g}; '}grey: a shift no longer than its noise, or the condition "
+        f"itself. n = {f'{low} to {high}' if high > low else low} runs a condition, {int(table['n_baseline'].max())} "
+        "of the baseline."
+    )
+    return Drawing(caption, figure)
+
+
+def metric(material: Material, model: str) -> Drawing:
+    """Predictors across, benefits down; title: rank correlation over data conditions."""
+    table = material.table("metric", model)
+    if table.empty:
+        return Drawing("The metric could not be computed for this model.")
+    ends = [name.removesuffix("_low") for name in table if name.startswith("diversity_gain_") and name.endswith("_low")]
+    kernels = [name.removeprefix("diversity_gain_") for name in ends if table[name].notna().any()]
+    best = [name for name in ("embedding", *kernels) if name in kernels][:1]
+    predictors = {"regularisation_gain": "regularisation gain\n(shift along dropout, noise units)"}
+    predictors |= {f"diversity_gain_{name}": f"diversity gain ln(Vendi)\n({kernel(name)})" for name in best}
+    predictors["mean_alpha_shift"] = "shift of mean alpha"
+    predictors = {name: label for name, label in predictors.items() if table[name].notna().any()}
+    benefits = [name for name in BENEFITS if table[f"{name}_gain"].notna().any()]
+    if not predictors or not benefits:
+        return Drawing("The metric cannot be drawn: dropout has no direction here, or no benefit was measured.")
+    validation = material.table("validation", model)
+    figure, axes = canvas(WIDTH, 0.8 + 1.85 * len(benefits), len(benefits), len(predictors), sharex="col", sharey="row")
+    for row, benefit in zip(axes, benefits, strict=True):
+        for ax, predictor in zip(row, predictors, strict=True):
+            _benefit_panel(ax, table, predictor, f"{benefit}_gain", material)
+            ax.set_title(_correlation(validation, predictor, benefit), fontsize=7)
+        row[0].set_ylabel(BENEFITS[benefit])
+    for ax, label in zip(axes[-1], predictors.values(), strict=True):
+        ax.set_xlabel(label)
+    family_legend(figure, material.palette, material.families(model), baseline=False)
+    scope = validation[validation["scope"] == "data"] if len(validation) else validation
+    count = f"{int(scope['n'].max())} conditions with other data than the baseline" if len(scope) else "conditions"
+    caption = (
+        f"Does the metric predict the benefit? Each mark is a condition with the {material.confidence} intervals of "
+        "both numbers; benefits are gains over the baseline. Above each panel: Spearman's rank correlation with its "
+        f"interval, over the {count} (filled marks; hollow: regularisers). A predictor explains where its interval "
+        "excludes 0; compare the metric (left) with diversity alone and with mean alpha alone."
+    )
+    return Drawing(caption, figure)
+
+
+def _benefit_panel(ax: Axes, table: pd.DataFrame, predictor: str, gain: str, material: Material) -> None:
+    for row in table.to_dict("records"):
+        x, y = row[predictor], row[gain]
+        if not (np.isfinite(x) and np.isfinite(y)):
+            continue
+        colour = material.palette.colour(row["family"])
+        if f"{predictor}_low" in row:
+            ax.plot([row[f"{predictor}_low"], row[f"{predictor}_high"]], [y, y], color=colour, lw=0.7, alpha=0.7)
+        ax.plot([x, x], [row[f"{gain}_low"], row[f"{gain}_high"]], color=colour, lw=0.7, alpha=0.7)
+        hollow = row["family"] in CONTROLS
+        ax.plot(x, y, marker(row["family"]), color=colour, mfc="white" if hollow else colour, ms=4, zorder=3)
+    zero_lines(ax)
+
+
+def _correlation(validation: pd.DataFrame, predictor: str, benefit: str) -> str:
+    if validation.empty:
+        return ""
+    rows = validation[
+        (validation["scope"] == "data") & (validation["predictor"] == predictor) & (validation["benefit"] == benefit)
+    ]
+    if rows.empty or not np.isfinite(rows["correlation"].iloc[0]):
+        return "rank correlation: too few conditions"
+    row = rows.iloc[0]
+    return f"rank corr. {fixed(row['correlation'], 2)} [{fixed(row['low'], 2)}, {fixed(row['high'], 2)}], n = {int(row['n'])}"

@@ -1,0 +1,124 @@
+"""Figures of the images: sample grids, and the diversity of every training set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from diversity_spectra.report.material import Material, Samples
+from diversity_spectra.report.style import FAINT, MUTED, WIDTH, Drawing, canvas, family_legend, marker
+from diversity_spectra.report.words import condition as told
+from diversity_spectra.report.words import kernel as kernel_name
+from diversity_spectra.report.words import listing
+
+DENSE = 2000  # points of one panel beyond which they are drawn as pixels in the SVG
+
+
+def sample_grids(material: Material, _: str = "") -> Drawing:
+    """One band per image set, one column per class."""
+    if not material.samples:
+        return Drawing("No images are shown: the image sets were not given to this report.")
+    rows = [len(samples.images[0]) for samples in material.samples]
+    classes = material.samples[0].classes
+    figure, axes = canvas(
+        WIDTH, 0.35 + sum(rows) * WIDTH * 0.82 / max(len(classes), 6), len(rows), 1, height_ratios=rows
+    )
+    for position, (samples, ax) in enumerate(zip(material.samples, axes.flat, strict=True)):
+        mosaic, tile = tiled(samples)
+        ax.imshow(mosaic, interpolation="nearest", aspect="equal")
+        ax.set_xticks([tile * (k + 0.5) - 0.5 for k in range(len(classes))], classes if position == 0 else [])
+        ax.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+        if max(map(len, classes)) > 6:
+            ax.tick_params(axis="x", labelrotation=45)
+        ax.set_yticks([])
+        ax.set_ylabel(samples.name, rotation=0, ha="right", va="center")
+        for side in ax.spines.values():
+            side.set_visible(False)
+        ax.spines["left"].set(visible=True, color=material.palette.colour(samples.family), linewidth=2)
+    caption = (
+        f"Images of {len(classes)} classes, one column each, as the networks see them in training: "
+        f"{listing([samples.name for samples in material.samples])}. "
+        "Look for two things: do the images still show their class, and how unlike are the images of one column?"
+    )
+    return Drawing(caption, figure)
+
+
+def tiled(samples: Samples) -> tuple[np.ndarray, int]:
+    """Images (classes, k, H, W, C) side by side with a white gap, (rows, columns[, 3]), and the width of a tile."""
+    images = np.pad(samples.images, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=255)
+    count, k, height, width, channels = images.shape
+    mosaic = images.transpose(1, 2, 0, 3, 4).reshape(k * height, count * width, channels)
+    return (np.repeat(mosaic, 3, axis=2) if channels == 1 else mosaic[..., :3]), width
+
+
+def diversity(material: Material, _: str = "") -> Drawing:
+    """Vendi score of every training set: a dot per class, the mean over classes with its interval."""
+    table = material.table("diversity")
+    if table.empty:
+        return Drawing("The diversity of the training sets was not measured.")
+    order = "1" if "1" in set(table["order"].astype(str)) else str(table["order"].iloc[0])
+    table = table[table["order"].astype(str) == order]
+    families = set_families(material)
+    sets = [name for name in families if name in set(table["training_set"])]
+    kernels = list(dict.fromkeys(table["kernel"]))
+    figure, axes = canvas(WIDTH, 1.2 + 0.2 * len(sets), 1, len(kernels), sharey=True)
+    for ax, kernel in zip(axes.flat, kernels, strict=True):
+        rows = table[table["kernel"] == kernel]
+        for place, name in enumerate(sets):
+            own = rows[rows["training_set"] == name]
+            colour = material.palette.colour(families[name])
+            classes = own[~own["label"].isin(["mean", "overall"])]
+            ax.scatter(
+                classes["score"], np.full(len(classes), place), s=7, color=colour, alpha=0.45, linewidths=0, zorder=2,
+                rasterized=len(sets) * len(classes) > DENSE,
+            )  # fmt: skip
+            mean = own[own["label"] == "mean"]
+            hollow = name == "synthetic"
+            for row in mean.itertuples():
+                ax.plot([row.low, row.high], [place, place], color=colour, lw=1.4, zorder=3)
+                ax.plot(
+                    row.score,
+                    place,
+                    marker(families[name]),
+                    color=colour,
+                    mfc="white" if hollow else colour,
+                    ms=5,
+                    zorder=4,
+                )
+                if place == 0:
+                    ax.axvline(row.score, color=MUTED, lw=0.6, ls=(0, (4, 3)), zorder=1)
+        ax.set_title(kernel_name(kernel))
+        ax.grid(axis="y", color=FAINT, lw=0.5)
+        ax.margins(x=0.08)
+    axes[0, 0].set_yticks(range(len(sets)), [set_label(name) for name in sets])
+    axes[0, 0].set_ylim(len(sets) - 0.5, -0.5)
+    figure.supxlabel(f"Vendi score (order {order}): effective number of different images in a class", fontsize=8)
+    used = [family for family in dict.fromkeys(families[name] for name in sets) if family != "baseline"]
+    family_legend(figure, material.palette, used)
+    counts = table["n"].dropna().unique() if "n" in table else []
+    per_class = f"{int(min(counts))} images per class" if len(counts) else "the same number of images per class"
+    caption = (
+        f"How diverse each of {len(sets)} training sets is, in {len(kernels)} "
+        f"{'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: classes "
+        f"({table.loc[~table['label'].isin(['mean', 'overall']), 'label'].nunique()}); large marks: their mean, with "
+        f"the interval over random subsamples (n = {per_class}). The dashed line is the plain training set: marks to "
+        "its right are more diverse. The spaces need not agree: pixel noise is diversity to pixels, not to an "
+        "embedding." + (" Hollow: the synthetic images alone, not a training set." if "synthetic" in sets else "")
+    )
+    return Drawing(caption, figure)
+
+
+def set_families(material: Material) -> dict[str, str]:
+    """Training set -> family of the condition that it belongs to; the plain one first, synthetic images alone last."""
+    conditions = pd.concat([material.conditions(model) for model in material.models], ignore_index=True)
+    plain = set(conditions.loc[conditions["family"] == "baseline", "training_set"])
+    families = dict.fromkeys(plain, "baseline")
+    for row in conditions.itertuples():
+        families.setdefault(row.training_set, row.family)
+    for name in material.table("diversity")["training_set"].unique() if len(material.table("diversity")) else ():
+        families.setdefault(name, "synthetic" if name == "synthetic" else "baseline")
+    return families
+
+
+def set_label(name: str) -> str:
+    return "synthetic images alone" if name == "synthetic" else told(name)

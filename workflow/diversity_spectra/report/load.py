@@ -1,0 +1,127 @@
+"""Reading what the report is made from: tables, a few images, a few spectra. All file access of the stage but writing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from diversity_spectra import imageset
+from diversity_spectra.compare import TABLES
+from diversity_spectra.errors import UserError
+from diversity_spectra.report.material import Material, Samples, Spectrum
+from diversity_spectra.report.spectra_figures import PRETRAINED, esd_conditions, esd_layers
+from diversity_spectra.report.style import Palette
+from diversity_spectra.report.words import condition as told
+from diversity_spectra.tables import read_table
+
+NEEDED = ("runs", "conditions")
+CLASSES, SETS = 10, 8  # most classes and most augmentations whose samples are shown
+TILE = 64  # pixels of a sample's side, at most
+
+
+def material(settings: dict, inputs: dict) -> Material:
+    """Everything that a job names. Raises `UserError` where the tables are missing."""
+    folder = Path(inputs["tables"])
+    tables = {name: table for name in TABLES if (table := _table(folder, name)) is not None}
+    missing = [name for name in NEEDED if name not in tables]
+    if missing:
+        raise UserError(f"{folder}: no table {', '.join(missing)}; run stage compare first")
+    tables["conditions"] = tables["conditions"].astype({"strength": float}).fillna({"kind": ""})
+    made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
+    shown = _samples(made, settings.get("images", {}), inputs.get("synthetic"))
+    spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
+    return Material(tables, made.config, shown, spectra, made.palette)
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame | None:
+    for path in (folder / f"{name}.parquet", folder / f"{name}.csv"):
+        if path.exists() and path.stat().st_size > 1:
+            return read_table(path)
+    return None
+
+
+# ---------------------------------------------------------------- images
+
+
+def _samples(made: Material, images: dict[str, str], synthetic: str | None) -> tuple[Samples, ...]:
+    """Real images, the strongest level of every augmentation, synthetic images: 2, 1 and 3 rows."""
+    if "real" not in images:
+        return ()
+    conditions = pd.concat([made.conditions(model) for model in made.models], ignore_index=True)
+    augmented = conditions[conditions["family"] == "augmentation"].sort_values("strength", kind="stable")
+    strongest = augmented.groupby("kind", sort=False)["training_set"].last().sort_index()
+    shown = [("real", "baseline", images["real"], 2)]
+    shown += [(told(name), "augmentation", images[name], 1) for name in strongest[:SETS] if name in images]
+    if synthetic:
+        shown.append(("synthetic", "synthetic", synthetic, 3))
+    # One class has the same images in every row where the sets allow it, so that rows can be compared.
+    return tuple(pick(name, family, imageset.load(folder), rows) for name, family, folder, rows in shown)
+
+
+def pick(name: str, family: str, images: imageset.ImageSet, rows: int) -> Samples:
+    """The first images of each of the first classes, thinned to at most TILE pixels a side."""
+    classes = images.classes[:CLASSES]
+    step = max(1, -(-max(images.images.shape[1:3]) // TILE))
+    shape = images.images[:1, ::step, ::step].shape[1:]
+    tiles = np.full((len(classes), rows, *shape), 255, dtype=np.uint8)
+    for label in range(len(classes)):
+        for row, index in enumerate(np.flatnonzero(images.labels == label)[:rows]):
+            tiles[label, row] = images.images[index, ::step, ::step]
+    return Samples(name, family, tiles, [str(label) for label in classes])
+
+
+# ---------------------------------------------------------------- spectra
+
+
+def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectrum]:
+    """Seed 0 of the conditions and layers that are drawn, and the pretrained network where there is one."""
+    table = made.table("spectra", model)
+    layers = esd_layers(table) if len(table) else []
+    conditions = made.conditions(model)
+    baseline = conditions.loc[conditions["family"] == "baseline", "condition"].head(1)
+    wanted = [*baseline, *(name for names in esd_conditions(conditions).values() for name in names)]
+    found: list[Spectrum] = []
+    for condition in wanted:
+        run = Path(folders.get(f"{model}/{condition}", "")) / "seed-0"
+        if not (run / "eigenvalues.npz").is_file():
+            continue
+        rows = table[(table["condition"] == condition) & (table["seed"] == 0) & (table["matrix"] == "W")]
+        rows = rows.drop_duplicates("layer").set_index("layer")
+        with np.load(run / "eigenvalues.npz") as file:
+            for layer in layers:
+                if f"{layer}|W" in file.files and layer in rows.index:
+                    fit = rows.loc[layer, ["alpha", "xmin"]].astype(float)
+                    found.append(Spectrum(condition, layer, file[f"{layer}|W"], *fit))
+    if found:
+        found += _pretrained(Path(folders[f"{model}/{wanted[0]}"]) / "seed-0", layers, table)
+    return found
+
+
+def _pretrained(run: Path, layers: list[str], table: pd.DataFrame) -> list[Spectrum]:
+    """Spectra of the weights that training started from, analysed here as the runs were: no stage keeps them."""
+    try:
+        spec = json.loads((run / "spec.json").read_text())
+        weights = Path(spec["inputs"]["pretrained"]) / "model.safetensors"
+    except (OSError, ValueError, KeyError):
+        return []
+    if not weights.is_file():
+        return []
+    from diversity_spectra.spectra.options import Options
+    from diversity_spectra.spectra.table import analyse
+
+    parameters = table.loc[table["layer"].isin(layers), "parameter"].drop_duplicates()
+    try:
+        result = analyse(weights, options=Options(**{**spec["settings"], "include": tuple(parameters), "bootstrap": 0}))
+    except UserError:
+        return []  # the pretrained file names its matrices in another way
+    rows = result.rows.drop_duplicates("layer").set_index("layer")
+    return [
+        Spectrum(
+            PRETRAINED, layer, result.eigenvalues[f"{layer}|W"], float(rows["alpha"][layer]), float(rows["xmin"][layer])
+        )
+        for layer in layers
+        if f"{layer}|W" in result.eigenvalues
+    ]

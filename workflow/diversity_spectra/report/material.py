@@ -1,0 +1,134 @@
+"""What figures and page are made from, and the few sums that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from diversity_spectra.report.style import Palette
+
+FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
+CONTROLS = ("dropout", "weight_decay")
+MEASURES = ("alpha", "stable_rank", "entropy", "mp_softrank")
+SCALES = ("stable_rank", "mp_softrank")  # these vary in proportion: averaged as logarithms
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues (n,) of one matrix of one run, ascending, with the fit of their tail."""
+
+    condition: str
+    layer: str
+    eigenvalues: np.ndarray
+    alpha: float
+    xmin: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some images (classes, k, H, W, C) uint8 of one image set; blank where a class has fewer than k."""
+
+    name: str
+    family: str
+    images: np.ndarray
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that the report is made from. spectra: by model; samples: in the order in which they are shown."""
+
+    tables: dict[str, pd.DataFrame]
+    config: dict = field(default_factory=dict)
+    samples: tuple[Samples, ...] = ()
+    spectra: dict[str, list[Spectrum]] = field(default_factory=dict)
+    palette: Palette = field(default_factory=Palette)
+
+    @property
+    def models(self) -> list[str]:
+        """In the order of the configuration, else of the tables."""
+        named = [model["name"] for model in self.config.get("models", [])]
+        found = list(dict.fromkeys(self.tables["conditions"]["model"]))
+        return [name for name in named if name in found] or found
+
+    @property
+    def level(self) -> float:
+        return self.config.get("compare", {}).get("level", 0.05)
+
+    @property
+    def confidence(self) -> str:
+        """How much the intervals cover, as `95 %`."""
+        return f"{100 * (1 - self.level):g} %"
+
+    def table(self, name: str, model: str | None = None) -> pd.DataFrame:
+        """A table, or the part of one model; empty where the experiment has none."""
+        frame = self.tables.get(name, pd.DataFrame())
+        if model is None or "model" not in frame:
+            return frame
+        return frame[frame["model"] == model]
+
+    def conditions(self, model: str) -> pd.DataFrame:
+        """Conditions of a model that have runs: families in their order, kinds together, strengths rising."""
+        table = self.table("conditions", model)
+        table = table[table["condition"].isin(self.table("runs", model)["condition"])]
+        order = table["family"].map(FAMILIES.index)
+        kinds = pd.factorize(table["kind"])[0]
+        table = table.assign(_family=order, _kind=kinds).sort_values(["_family", "_kind", "strength"], kind="stable")
+        return table.drop(columns=["_family", "_kind"]).reset_index(drop=True)
+
+    def families(self, model: str) -> list[str]:
+        """Those of a model, without the baseline."""
+        present = set(self.conditions(model)["family"])
+        return [family for family in FAMILIES[1:] if family in present]
+
+    def evaluation(self, model: str) -> pd.DataFrame:
+        """One row per run: accuracy and ece by kind of shift (`accuracy|natural`), mean over the sets of that kind."""
+        table = self.table("evaluation", model)
+        if table.empty:
+            return pd.DataFrame(columns=["condition", "seed"])
+        wide = table.pivot_table(
+            index=["condition", "seed"], columns="shift", values=["accuracy", "ece"], aggfunc="mean"
+        )
+        wide.columns = [f"{score}|{shift}" for score, shift in wide.columns]
+        return wide.reset_index()
+
+    def measures(self, model: str, matrix: str = "W") -> pd.DataFrame:
+        """One row per run: each measure, mean over layers (geometric for ranks).
+
+        Only layers that have the measure in every run count: a mean over changing layers would move by itself.
+        """
+        table = self.table("spectra", model)
+        table = table[table["matrix"] == matrix]
+        runs = table[["condition", "seed"]].drop_duplicates().reset_index(drop=True)
+        for name in MEASURES:
+            wide = table.pivot_table(index=["condition", "seed"], columns="layer", values=name, aggfunc="mean")
+            wide = wide.dropna(axis=1)
+            values = np.exp(np.log(wide).mean(axis=1)) if name in SCALES else wide.mean(axis=1)
+            runs[name] = values.reindex(pd.MultiIndex.from_frame(runs[["condition", "seed"]])).to_numpy(dtype=float)
+        return runs
+
+
+def summarise(rows: pd.DataFrame, column: str, level: float = 0.05) -> pd.DataFrame:
+    """Mean with interval over the runs of each condition: index condition, columns mean, low, high, n.
+
+    The interval is Student's, with the run-to-run variance pooled over conditions: with two or three runs a condition
+    its own variance says next to nothing.
+    """
+    groups = rows.dropna(subset=[column]).groupby("condition", sort=False)[column]
+    table = pd.DataFrame({"mean": groups.mean(), "n": groups.size()})
+    df = int((table["n"] - 1).sum())
+    half = pd.Series(np.nan, index=table.index)
+    if df > 0:
+        pooled = float((groups.var().fillna(0) * (table["n"] - 1)).sum()) / df
+        half = stats.t.ppf(1 - level / 2, df) * np.sqrt(pooled / table["n"])
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+
+
+def run_counts(conditions: Iterable[str], rows: pd.DataFrame) -> list[int]:
+    """Runs of each condition in a table with one row per run."""
+    counts = rows["condition"].value_counts()
+    return [int(counts.get(name, 0)) for name in conditions]

@@ -1,0 +1,177 @@
+"""Figures of spectra: densities of eigenvalues by family, and shifts by layer and condition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm
+
+from diversity_spectra.report.material import MEASURES, Material, Spectrum
+from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, paint_ticks
+from diversity_spectra.report.words import MINUS, fixed, listing, plain
+from diversity_spectra.report.words import condition as told
+from diversity_spectra.report.words import measure as measure_name
+
+PRETRAINED = "pretrained"
+MOST_LINES = 5  # of one family: more than that cannot be told apart
+BANDWIDTH = 0.09  # of the smoothing, decades
+GRID = 160
+
+
+def esd_conditions(conditions: pd.DataFrame) -> dict[str, list[str]]:
+    """Conditions to overlay, by family, weakest to strongest; of several kinds the strongest of each."""
+    chosen = {}
+    for family, group in conditions[conditions["family"] != "baseline"].groupby("family", sort=False):
+        names = list(group["condition"])
+        if len(set(group["kind"])) > 1:
+            names = list(group.groupby("kind", sort=False)["condition"].last())
+        picked = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_LINES)).round().astype(int))
+        chosen[str(family)] = [names[index] for index in picked]
+    return chosen
+
+
+def esd_layers(spectra: pd.DataFrame, most: int = 3) -> list[str]:
+    """Layers to show: evenly spread in depth among those with enough eigenvalues to have a shape."""
+    rows = spectra[(spectra["matrix"] == "W") & spectra["alpha"].notna()]
+    if rows.empty:
+        return []
+    sizes = rows.groupby("layer").agg(depth=("depth", "first"), size=("num_evals", "max"))
+    sizes = sizes.assign(name=sizes.index).sort_values(["depth", "name"])
+    large = sizes[sizes["size"] >= min(64, sizes["size"].max())]
+    picked = np.unique(np.linspace(0, len(large) - 1, min(most, len(large))).round().astype(int))
+    return [large.index[index] for index in picked]
+
+
+def esd(material: Material, model: str) -> Drawing:
+    """Families down, layers across: smoothed densities on log scales, fits of the tails dashed."""
+    spectra = material.spectra.get(model, [])
+    if not spectra:
+        return Drawing("The eigenvalues of this model were not given to this report, or no layer has enough of them.")
+    conditions = material.conditions(model)
+    groups = {
+        family: names
+        for family, names in esd_conditions(conditions).items()
+        if any(spectrum.condition in names for spectrum in spectra)
+    }
+    layers = list(dict.fromkeys(spectrum.layer for spectrum in spectra))
+    by_key = {(spectrum.condition, spectrum.layer): spectrum for spectrum in spectra}
+    baseline = conditions.loc[conditions["family"] == "baseline", "condition"].iloc[0]
+    rows = list(groups) or ["baseline"]
+    figure, axes = canvas(WIDTH, 0.5 + 1.75 * len(rows), len(rows), len(layers), sharex="col", sharey="col")
+    for row, family in zip(axes, rows, strict=True):
+        names = groups.get(family, [])
+        shades = material.palette.shades(family, len(names))
+        lines = {baseline: (INK, "-"), **{name: (shade, "-") for name, shade in zip(names, shades, strict=True)}}
+        if any(spectrum.condition == PRETRAINED for spectrum in spectra):
+            lines = {PRETRAINED: (MUTED, ":"), **lines}
+        for ax, layer in zip(row, layers, strict=True):
+            for name, (colour, dash) in lines.items():
+                if (name, layer) in by_key:
+                    _density(ax, by_key[name, layer], colour, dash)
+            ax.set(xscale="log", yscale="log")
+            ax.grid(color=FAINT, lw=0.4)
+            if row is axes[0]:
+                ax.set_title(layer)
+        row[0].set_ylabel(f"{plain(family)}\ndensity per decade", color=material.palette.colour(family))
+        handles = [ax_line for ax_line in row[-1].get_lines() if not ax_line.get_label().startswith("_")]
+        row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.03), title="alpha, last column",
+                       title_fontsize=6.5, fontsize=6.5, handlelength=1.2, borderaxespad=0.2)  # fmt: skip
+    for ax, layer in zip(axes[0], layers, strict=True):
+        _limits(ax, [spectrum.eigenvalues for (_, other), spectrum in by_key.items() if other == layer])
+    figure.supxlabel("eigenvalue of WᵀW", fontsize=8)
+    missing = sorted(set(conditions["condition"]) - {spectrum.condition for spectrum in spectra})
+    dropped = [name for names in groups.values() for name in names if name in missing]
+    first = ", the pretrained network dotted" if any(spectrum.condition == PRETRAINED for spectrum in spectra) else ""
+    caption = (
+        f"Empirical spectral densities: how the eigenvalues of a layer's weights are spread, in {len(layers)} of the "
+        f"layers ({listing(layers)}), by family from weak (light) to strong (dark){first}; baseline black. Each curve "
+        "is one run (n = 1, seed 0), smoothed; dashed: the power law fitted to its tail, whose exponent alpha stands "
+        "beside it. A line that moves left has smaller weights; a dashed line that falls less steeply means a heavier "
+        "tail: a few directions "
+        "carry more." + (f" Not available: {listing(list(map(told, dropped)))}." if dropped else "")
+    )
+    return Drawing(caption, figure)
+
+
+def density(eigenvalues: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Share of eigenvalues per decade at grid (g,), both in log10, smoothed with a Gaussian of BANDWIDTH decades."""
+    logs = np.log10(eigenvalues[eigenvalues > 0])
+    weights = np.exp(-0.5 * ((grid[:, None] - logs) / BANDWIDTH) ** 2)
+    return weights.mean(axis=1) / (BANDWIDTH * np.sqrt(2 * np.pi))
+
+
+def _density(ax: Axes, spectrum: Spectrum, colour: str, dash: str) -> None:
+    values = spectrum.eigenvalues[spectrum.eigenvalues > spectrum.eigenvalues.max() * 1e-12]
+    if not len(values):
+        return
+    grid = np.linspace(np.log10(values.min()) - 0.2, np.log10(values.max()) + 0.2, GRID)
+    label = spectrum.condition if spectrum.condition == PRETRAINED else told(spectrum.condition)
+    ax.plot(10**grid, density(values, grid), dash, color=colour, lw=1.1, label=f"{label}: {fixed(spectrum.alpha, 2)}")
+    if np.isfinite(spectrum.alpha) and np.isfinite(spectrum.xmin):
+        tail = np.array([spectrum.xmin, values.max()])
+        share = np.mean(values >= spectrum.xmin)
+        law = share * np.log(10) * (spectrum.alpha - 1) * (tail / spectrum.xmin) ** (1 - spectrum.alpha)
+        ax.plot(tail, law, "--", color=colour, lw=0.8, label="_fit")
+
+
+def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
+    """Cut off the far left, where single tiny eigenvalues would stretch the axis over empty decades."""
+    lows = [np.quantile(values[values > 0], 0.02) for values in spectra if (values > 0).any()]
+    highs = [values.max() for values in spectra if (values > 0).any()]
+    if lows:
+        ax.set_xlim(min(lows) / 1.6, max(highs) * 1.6)
+        ax.set_ylim(0.02, 5)
+
+
+def layers(material: Material, model: str) -> Drawing:
+    """One heat map per measure: layers in depth order down, conditions across, colour = shift in noise units."""
+    table = material.table("shift", model)
+    table = table[(table["matrix"] == "W") & table["measure"].isin(MEASURES)] if len(table) else table
+    if table.empty:
+        return Drawing("No shift could be computed for this model.")
+    conditions = material.conditions(model)
+    conditions = conditions[conditions["condition"].isin(table["condition"])]
+    names, families = list(conditions["condition"]), list(conditions["family"])
+    depth = table[["depth", "layer"]].drop_duplicates().sort_values(["depth", "layer"])
+    measures = [name for name in MEASURES if name in set(table["measure"])]
+    rows, columns = (len(measures), 1) if len(depth) <= 8 else (2, -(-len(measures) // 2))
+    if len(names) <= 8 < len(depth):
+        rows, columns = 1, len(measures)
+    height = 1.2 + rows * (0.25 + max(0.12 * len(depth), 0.5))
+    figure, axes = canvas(max(WIDTH, 0.2 * len(names) * columns + 2.2), height, rows, columns, sharex=True, sharey=True)
+    top = max(4.0, float(np.nanquantile(table["standardised"].abs(), 0.99)))
+    norm = AsinhNorm(linear_width=2.0, vmin=-top, vmax=top)
+    for ax, name in zip(axes.flat, measures, strict=False):
+        wide = table[table["measure"] == name].pivot_table(
+            index=["depth", "layer"], columns="condition", values=["standardised", "q"], aggfunc="mean"
+        )
+        order = pd.MultiIndex.from_frame(depth)
+        shift = wide["standardised"].reindex(index=order, columns=names)
+        ax.set_facecolor(FAINT)
+        sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=0.4 if len(depth) <= 20 else 0)
+        place_y, place_x = np.nonzero(wide["q"].reindex(index=order, columns=names).to_numpy() < material.level)
+        ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0)
+        ax.set(title=measure_name(name), xlabel="", ylabel="")
+        ax.tick_params(length=0)
+        ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 5)
+        ax.set_xticks(np.arange(len(names)) + 0.5, [told(condition) for condition in names], rotation=90)
+        paint_ticks(ax.xaxis, families, material.palette)
+    for ax in list(axes.flat)[len(measures) :]:
+        ax.set_axis_off()
+    ticks = [tick for tick in (-100, -30, -10, -3, 0, 3, 10, 30, 100) if abs(tick) <= top]
+    bar = figure.colorbar(axes.flat[0].collections[0], ax=list(axes.flat), shrink=0.8, aspect=30, pad=0.02, ticks=ticks)
+    bar.ax.set_yticklabels([f"{tick:+d}".replace("-", MINUS) if tick else "0" for tick in ticks])
+    bar.set_label("shift, in run-to-run standard deviations")
+    bar.outline.set_visible(False)
+    seen, base = int(table["n"].min()), int(table["n_baseline"].max())
+    most = int(table["n"].max())
+    caption = (
+        "Where in the network each technique acts: shift of the measures of W from the baseline's mean, in units of "
+        f"the run-to-run noise, layers from input (top) to output. A dot marks a shift with q < {material.level:g} "
+        "(corrected over all tests); colour without a dot may be noise; grey: not measured. n = "
+        f"{seen}{f' to {most}' if most > seen else ''} runs a condition against {base} of the baseline; colours "
+        f"saturate at ±{top:.0f}."
+    )
+    return Drawing(caption, figure)

@@ -1,0 +1,154 @@
+"""The look of all figures: one colour and one marker per family, sizes for print, identical bytes on every run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.files import atomic_file
+from diversity_spectra.report.words import plain
+
+INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
+WIDTH = 7.5  # inches: at this width the text prints at its own size
+
+# Place in seaborn's palettes and marker. Families differ in both, so that neither colour nor shape is needed alone.
+PLACES = {
+    "dropout": (0, "o"),
+    "weight_decay": (1, "s"),
+    "augmentation": (2, "^"),
+    "synthetic": (4, "D"),
+    "combinations": (9, "P"),
+    "checkpoint": (5, "X"),
+}
+
+RC = {
+    **sns.axes_style("ticks"),
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "text.color": INK,
+    # A class may be called `$x$`.
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "svg.hashsalt": "diversity-spectra",
+    "svg.fonttype": "path",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with the caption that says what to see; None where there is nothing to draw, and the caption says why."""
+
+    caption: str
+    figure: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of the families, the same in every figure."""
+
+    name: str = "colorblind"
+
+    def colour(self, family: str) -> str:
+        if family not in PLACES:
+            return INK
+        return mpl.colors.to_hex(sns.color_palette(self.name)[PLACES[family][0]])
+
+    def shades(self, family: str, count: int) -> list[str]:
+        """From light (weak) to the family's own colour (strong)."""
+        own = np.array(mpl.colors.to_rgb(self.colour(family)))
+        light = 0.35 * own + 0.65
+        return [mpl.colors.to_hex(light + (own - light) * share) for share in np.linspace(1, 0, count)[::-1]]
+
+
+def marker(family: str) -> str:
+    return PLACES.get(family, (0, "o"))[1]
+
+
+def rc(style: str | None) -> dict:
+    """Our settings, with the user's style file on top. Raises `UserError` where it cannot be read."""
+    if not style:
+        return RC
+    if not Path(style).is_file():
+        raise UserError(f"report.style: {style}: no such file; name a matplotlib style file (.mplstyle)")
+    return {**RC, **mpl.rc_params_from_file(style, use_default_template=False)}
+
+
+def canvas(width: float, height: float, *args: int, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` x `height` inches with its grid of axes, always a 2-d array. No pyplot, no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(*args, squeeze=False, **options)
+
+
+def family_legend(figure: Figure, palette: Palette, families: list[str], baseline: bool = True) -> None:
+    """One legend for all panels, below them: it can hide no data."""
+    handles = [Line2D([], [], color=INK, marker="o", ls="", label="baseline")] if baseline else []
+    handles += [
+        Line2D([], [], color=palette.colour(family), marker=marker(family), ls="", label=plain(family))
+        for family in families
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), handletextpad=0.3)
+
+
+def paint_ticks(axis, families: list[str], palette: Palette) -> None:
+    """Give every tick label the colour of its family."""
+    for label, family in zip(axis.get_ticklabels(), families, strict=True):
+        label.set_color(palette.colour(family))
+
+
+def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:
+    if y:
+        axes.axhline(0, color=MUTED, lw=0.6, zorder=0)
+    if x:
+        axes.axvline(0, color=MUTED, lw=0.6, zorder=0)
+
+
+def notice(text: str) -> Figure:
+    """A file for a figure that cannot be drawn: the workflow promises one for every kind."""
+    figure = Figure(figsize=(WIDTH, 0.8), layout="constrained")
+    figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True, color=MUTED)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str, dpi: int) -> str:
+    """Write `name`.svg and `name`.png, the same bytes every time; returns the SVG's text."""
+    figure.draw_without_rendering()
+    # The layout is solved once, not once per format.
+    figure.set_layout_engine("none")
+    with atomic_file(folder / f"{name}.svg") as path:
+        figure.savefig(path, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+        text = path.read_text(encoding="utf-8")
+    with atomic_file(folder / f"{name}.png") as path:
+        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
+    return text

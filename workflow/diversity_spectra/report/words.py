@@ -1,0 +1,89 @@
+"""How names and numbers are written, in figures and on the page alike."""
+
+from __future__ import annotations
+
+import math
+import re
+
+MEASURES = {
+    "alpha": "alpha",
+    "stable_rank": "stable rank",
+    "entropy": "entropy",
+    "mp_softrank": "MP soft rank",
+    "D": "distance of the fit D",
+    "xmin": "start of the tail xmin",
+    "log_norm": "log norm",
+    "log_spectral_norm": "log spectral norm",
+    "num_spikes": "number of spikes",
+    "num_pl_spikes": "length of the tail",
+    "log_alpha_norm": "log alpha norm",
+    "alpha_weighted": "weighted alpha",
+    "overlap": "overlap with pretrained",
+}
+KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
+SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def measure(name: str) -> str:
+    return MEASURES.get(name, plain(name))
+
+
+def kernel(name: str) -> str:
+    return KERNELS.get(name, plain(name))
+
+
+def condition(name: str) -> str:
+    """`augmentation-gaussian_noise-0.1` is told as `gaussian noise 0.1`; a user's checkpoint keeps its name."""
+    if name.startswith("checkpoint-"):
+        return name
+    parts = [part.removeprefix("augmentation-") for part in name.split("+")]
+    return " + ".join(plain(re.sub(r"-(?=[\d.]+$)", " ", part)).replace("-", " ") for part in parts)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits; a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= digits or size < -4:
+        return f"{value:.0f}" if 0 <= size < 6 else f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", MINUS)
+
+
+def fixed(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+
+
+def interval(value: float, low: float, high: float, digits: int = 3, sign: bool = False) -> str:
+    """`0.912 [0.905, 0.919]`; without brackets where no interval is known."""
+    text = fixed(value, digits, sign)
+    if not all(map(math.isfinite, (value, low, high))):
+        return text
+    return f"{text} [{fixed(low, digits, sign)}, {fixed(high, digits, sign)}]"
+
+
+def probability(p: float) -> str:
+    if not math.isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def listing(items: list[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}" if items else ""
+
+
+def counted(numbers: list[int], noun: str = "run") -> str:
+    """`8 runs`, or `1 to 8 runs` where they differ."""
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    return f"{low} to {high} {noun}s" if low != high else f"{high} {noun}{'' if high == 1 else 's'}"

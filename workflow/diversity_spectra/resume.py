@@ -1,0 +1,85 @@
+"""Exact resume: the state of an unfinished training, kept outside what Snakemake declares and deletes.
+
+Random streams are derived per step, so a state is the step, the weights and the optimiser, and a resumed training ends
+with the same bits (on the CPU) as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from diversity_spectra.execution import log
+from diversity_spectra.files import atomic_file
+
+ROOT = Path("results/cache/.resume")
+
+
+class Stopped(SystemExit):
+    """Told to stop (a cluster's time limit, Ctrl-C); the state is saved."""
+
+
+class Resume:
+    """State of one training, named by the job's key; saved every `seconds` and when the process is told to stop."""
+
+    def __init__(self, key: str, part: str, seconds: float):
+        self.path = ROOT / key / f"{part}.pt"
+        self.key = key
+        self.seconds = seconds
+        self.last = time.monotonic()
+        self.stopping = False
+
+    def load(self) -> dict | None:
+        """The saved state, or None. A damaged or foreign one is named in the log and left aside."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            log.warning("saved state %s is damaged and ignored (%s)", self.path, str(error).split("\n")[0])
+            return None
+        if state.get("key") != self.key:
+            log.warning("saved state %s belongs to another job and is ignored", self.path)
+            return None
+        log.info("resuming at step %d from %s", state["step"], self.path)
+        return state
+
+    def due(self) -> bool:
+        return self.stopping or time.monotonic() - self.last > self.seconds
+
+    def save(self, state: dict) -> None:
+        """Write the state; leave the process if it was told to stop."""
+        with atomic_file(self.path) as temporary:
+            torch.save({"key": self.key, **state}, temporary)
+        self.last = time.monotonic()
+        if self.stopping:
+            log.error("stopped at step %d; the state is saved and the next run goes on from it", state["step"])
+            raise Stopped(143)
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)
+        # The folder holds the states of other seeds of the job while they last.
+        if self.path.parent.exists() and not os.listdir(self.path.parent):
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block SIGTERM and SIGINT ask for a state to be saved at the end of the step."""
+
+        def stop(number: int, frame: object) -> None:
+            self.stopping = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Stage `spectra`: eigenvalues and random-matrix measures of weight matrices."""

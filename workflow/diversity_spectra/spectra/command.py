@@ -1,0 +1,92 @@
+"""`diversity-spectra spectra`: spectra of the weight matrices of one or several models."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from diversity_spectra.execution import add_job
+
+EXAMPLE = """\
+example:
+  diversity-spectra spectra model.safetensors --reference pretrained.safetensors --out rows.csv --eigenvalues eigs.npz
+
+Several models may be given, with one --out (and --eigenvalues) each; the reference is then read once.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    add_job(parser, alone=False)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="with --job: the runs to analyse")
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="MODEL", help="weights: a file, or a folder that holds them"
+    )
+    parser.add_argument("--out", nargs="+", type=Path, metavar="ROWS", help=".csv or .parquet, one per model")
+    parser.add_argument(
+        "--eigenvalues", nargs="+", type=Path, metavar="NPZ", help="write the eigenvalues, one per model"
+    )
+    parser.add_argument("--reference", type=Path, help="pretrained weights, or the base of a LoRA adapter")
+    parser.add_argument(
+        "--kappa", nargs="+", type=float, help="product of (1 - learning rate * decay) over training, one per model"
+    )
+    parser.add_argument("--convention", choices=("strict", "weightwatcher"), default="strict")
+    parser.add_argument("--conv", choices=("unfolded", "positions"), default="unfolded", help="strict: convolutions as")
+    parser.add_argument("--no-pool", action="store_true", help="weightwatcher: one row per kernel position")
+    parser.add_argument(
+        "--mp", action="store_true", help="weightwatcher: fit the Marchenko-Pastur law (strict always does)"
+    )
+    parser.add_argument("--randomize", action="store_true", help="also analyse shuffled matrices")
+    parser.add_argument(
+        "--bootstrap", type=int, default=0, metavar="N", help="samples for alpha's interval and goodness of fit"
+    )
+    parser.add_argument("--alternatives", action="store_true", help="compare the tail with other distributions")
+    parser.add_argument("--include", nargs="+", default=(), metavar="PATTERN", help="only parameters with such a name")
+    parser.add_argument("--exclude", nargs="+", default=(), metavar="PATTERN", help="no parameters with such a name")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffles and resamples (default: 0)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="matrices at a time")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from diversity_spectra.errors import UserError
+    from diversity_spectra.files import write_npz
+    from diversity_spectra.spectra.options import Options
+    from diversity_spectra.spectra.table import Reference, analyse
+    from diversity_spectra.tables import write_table
+
+    if arguments.job:
+        from diversity_spectra.spectra.job import run_job
+
+        return run_job(arguments)
+    if not arguments.models or not arguments.out:
+        raise UserError("name the model's file and, with --out, the table to write; see --help")
+    count = len(arguments.models)
+    for option in ("out", "eigenvalues", "kappa"):
+        given = getattr(arguments, option)
+        if given is not None and len(given) != count:
+            raise UserError(f"--{option}: {len(given)} given for {count} models")
+    for path in arguments.out:
+        if path.suffix not in (".csv", ".parquet"):
+            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+    options = Options(
+        convention=arguments.convention,
+        conv=arguments.conv,
+        pool=not arguments.no_pool,
+        mp=arguments.mp,
+        randomize=arguments.randomize,
+        seed=arguments.seed,
+        bootstrap=arguments.bootstrap,
+        alternatives=arguments.alternatives,
+        include=arguments.include,
+        exclude=arguments.exclude,
+    )
+    reference = Reference.open(arguments.reference) if arguments.reference else None
+    for index, model in enumerate(arguments.models):
+        kappa = arguments.kappa[index] if arguments.kappa else None
+        result = analyse(model, reference, options, kappa, arguments.threads, arguments.device)
+        write_table(arguments.out[index], result.rows)
+        if arguments.eigenvalues:
+            write_npz(arguments.eigenvalues[index], result.eigenvalues)
+    return 0

@@ -1,0 +1,143 @@
+"""Eigenvalues of W^T W in float64, from blocks, with memory bounded by one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+
+# The eigenvalues of a Gram matrix carry an absolute error of a few machine epsilons times the largest one. Below this
+# ratio of smallest to largest, that is more than 1e-6 of the smallest, so the singular values are computed directly.
+GRAM_LIMIT = 1e-9
+# Values converted to float64 at a time (32 MB): large enough for the matrix product to run at full speed.
+BLOCK = 4_000_000
+
+
+class NotFinite(Exception):
+    """The matrix holds NaN or infinite values."""
+
+
+class Combination:
+    """A linear combination of arrays of one shape, evaluated in float64 block by block.
+
+    W is one term; W - kappa * W_pretrained are two. Nothing of the full size is allocated beside the terms.
+    """
+
+    def __init__(self, *terms: tuple[float, np.ndarray]):
+        shape = terms[0][1].shape
+        # Tall orientation: the Gram matrix is then of the shorter side.
+        self.terms = [(factor, array if shape[0] >= shape[1] else array.T) for factor, array in terms]
+        self.shape = self.terms[0][1].shape
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Consecutive float64 blocks of rows."""
+        step = max(1, BLOCK // self.shape[1])
+        for start in range(0, self.shape[0], step):
+            rows = slice(start, start + step)
+            (factor, array), *others = self.terms
+            block = array[rows].astype(np.float64)
+            if factor != 1:
+                block *= factor
+            for factor, array in others:
+                block += factor * array[rows].astype(np.float64)
+            yield block
+
+    def full(self) -> np.ndarray:
+        """The (N, M) matrix in float64, N >= M."""
+        return np.concatenate(list(self.blocks()))
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """The (M, M) float64 matrix A^T A, A being this matrix in its tall orientation; kept once computed."""
+        total = None
+        for block in self.blocks():
+            product = block.T @ block
+            total = product if total is None else np.add(total, product, out=total)
+        return total
+
+
+def eigenvalues(matrices: list[Combination], device: str = "cpu") -> tuple[list[np.ndarray], str]:
+    """All M = min(shape) eigenvalues of W^T W (squared singular values, not divided by N) of matrices of one shape.
+
+    Args:
+        matrices: of one shape, e.g. the positions of a convolution kernel.
+        device: `cpu`, or a device of torch, on which the matrices are decomposed together.
+
+    Returns:
+        Ascending, not negative (M,) arrays, and the method: `gram` where all Gram matrices are accurate enough
+        (`GRAM_LIMIT`), `svd` where at least one was not and its singular values were computed instead.
+
+    Raises:
+        NotFinite: a matrix holds NaN or infinite values.
+    """
+    if device == "cpu":
+        spectra = [np.linalg.eigvalsh(_finite(matrix.gram)) for matrix in matrices]
+    else:
+        spectra = _torch_eigenvalues(matrices, device)
+    method = "gram"
+    for index, values in enumerate(spectra):
+        if values[0] <= GRAM_LIMIT * values[-1] and values[-1] > 0:
+            spectra[index], method = np.sort(singular_values(matrices[index]) ** 2), "svd"
+    return [np.maximum(values, 0) for values in spectra], method
+
+
+def _finite(square: np.ndarray) -> np.ndarray:
+    if not np.isfinite(square).all():
+        raise NotFinite
+    return square
+
+
+def _torch_eigenvalues(matrices: list[Combination], device: str) -> list[np.ndarray]:
+    """Gram matrices and their eigenvalues in float64 on a device, which holds one block and all the squares."""
+    import torch
+
+    squares = []
+    for matrix in matrices:
+        total = 0
+        for block in matrix.blocks():
+            on_device = torch.from_numpy(block).to(device)
+            total = total + on_device.T @ on_device
+        squares.append(total)
+    stacked = torch.stack(squares)
+    if not bool(torch.isfinite(stacked).all()):
+        raise NotFinite
+    return list(torch.linalg.eigvalsh(stacked).cpu().numpy())
+
+
+def mean_square(array: np.ndarray) -> float:
+    """Mean of the squared values, in float64, without a float64 copy of the array."""
+    flat = array.reshape(-1)
+    parts = [np.square(flat[start : start + BLOCK], dtype=np.float64).sum() for start in range(0, flat.size, BLOCK)]
+    return float(sum(parts) / flat.size)
+
+
+def singular_values(matrix: Combination) -> np.ndarray:
+    """Singular values, descending. A tall matrix is first reduced by QR, block by block, which keeps their accuracy."""
+    if matrix.shape[0] < 2 * matrix.shape[1]:
+        return np.linalg.svd(matrix.full(), compute_uv=False)
+    triangle = None
+    for block in matrix.blocks():
+        stacked = block if triangle is None else np.concatenate([triangle, block])
+        triangle = np.linalg.qr(stacked, mode="r")
+    return np.linalg.svd(triangle, compute_uv=False)
+
+
+def top_vectors(matrix: Combination, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The top k singular vectors: (N, k) of the longer side and (M, k) of the shorter one, orthonormal columns."""
+    from scipy.linalg import eigh
+
+    size = len(matrix.gram)
+    values, short = eigh(matrix.gram, subset_by_index=(size - k, size - 1), check_finite=False)
+    long = np.concatenate([block @ short for block in matrix.blocks()]) / np.sqrt(np.maximum(values, 1e-300))
+    return long, short
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread per matrix, several matrices at a time: faster than the reverse, and the same bits for any number."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield

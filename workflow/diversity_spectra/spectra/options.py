@@ -1,0 +1,66 @@
+"""What an analysis depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from diversity_spectra.errors import UserError
+
+CONVENTIONS = ("strict", "weightwatcher")
+CONVOLUTIONS = ("unfolded", "positions")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of `analyse`. Two equal settings give the same table, whatever the threads or the device's load.
+
+    Attributes:
+        convention: `strict`, or `weightwatcher` for the definitions of WeightWatcher 0.7.7.
+        conv: strict only: a convolution as one (out, in * kernel) matrix, or as one (out, in) matrix per position.
+        pool: weightwatcher only: pool the eigenvalues of all kernel positions in one row.
+        mp: weightwatcher only: its Marchenko-Pastur fit (strict always has its own, which is cheap).
+        randomize: also analyse each matrix with its elements shuffled.
+        seed: of shuffles and bootstraps; each layer derives its own from it and from its name.
+        bootstrap: synthetic samples for the interval of alpha with xmin chosen anew and for the goodness of fit; 0
+            gives the interval at fixed xmin, which is too narrow (docs/spectra.md), and no goodness of fit.
+        alternatives: likelihood ratios of the tail against other distributions.
+        subspace: number k of leading singular vectors compared with the reference; 0 for none.
+        min_eigenvalues: matrices with fewer eigenvalues are not analysed. 8 is WeightWatcher's limit, and the smallest
+            tail for which an exponent is fitted.
+        include, exclude: patterns (`fnmatch`) of parameter names; empty `include` takes all.
+    """
+
+    convention: str = "strict"
+    conv: str = "unfolded"
+    pool: bool = True
+    mp: bool = False
+    randomize: bool = False
+    seed: int = 0
+    bootstrap: int = 0
+    alternatives: bool = False
+    subspace: int = 10
+    min_eigenvalues: int = 8
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("convention", CONVENTIONS), ("conv", CONVOLUTIONS)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"spectra: {name} is {getattr(self, name)!r}, allowed: {', '.join(allowed)}")
+        for name in ("bootstrap", "subspace", "min_eigenvalues"):
+            if getattr(self, name) < 0:
+                raise UserError(f"spectra: {name} is {getattr(self, name)}, allowed: 0 or more")
+        object.__setattr__(self, "include", tuple(self.include))
+        object.__setattr__(self, "exclude", tuple(self.exclude))
+
+    def as_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {**asdict(self), "include": list(self.include), "exclude": list(self.exclude)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Options:
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(f"spectra: unknown setting {unknown[0]!r}, allowed: {', '.join(sorted(known))}")
+        return cls(**values)

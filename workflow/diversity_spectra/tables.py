@@ -1,0 +1,35 @@
+"""Reading and writing tidy tables by file name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.files import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CSV_ROWS = 100_000
+
+
+def write_table(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write `frame` as Parquet or CSV, whichever the suffix of `path` names, atomically."""
+    path = Path(path)
+    with atomic_file(path) as temporary:
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        elif path.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    import pandas as pd
+
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such table")
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)

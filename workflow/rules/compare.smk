@@ -1,0 +1,53 @@
+"""
+compare: every condition against dropout and weight decay.
+
+REQUIRED INPUTS: metrics, spectra and records of all runs; diversity of all training sets
+OUTPUTS: results/cache/gather/{item}/*.parquet, results/<experiment>/tables/*.{parquet,csv}
+"""
+
+
+def gathered_files(wildcards):
+    """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
+    read = {"finetune": "run.json", "evaluate": "metrics.parquet", "spectra": "rows.parquet"}
+    runs = PLAN.job("gather", wildcards.item).settings["runs"]
+    return [ancient(f"{run[stage]}/{file}") for run in runs for stage, file in read.items()]
+
+
+COMPARE = next(iter(PLAN.jobs["compare"].values()))
+
+
+rule gather:
+    """Put the tables of some hundred runs together."""
+    input:
+        gathered_files,
+    output:
+        outputs("gather"),
+    log:
+        "logs/gather/{item}.log",
+    benchmark:
+        "logs/gather/{item}.benchmark.tsv"
+    params:
+        job=job("gather"),
+    shell:
+        "diversity-spectra gather --job {params.job:q} >{log} 2>&1"
+
+
+rule compare:
+    """Shifts, alignments, equivalents, the diversity metric and the claims, with intervals."""
+    input:
+        [
+            ancient(file)
+            for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]
+            for file in files_in(folder)
+        ],
+    output:
+        expand("{place}/{table}.parquet", place=COMPARE.out, table=TABLES),
+        f"{COMPARE.out}/spec.json",
+    log:
+        f"logs/compare/{EXPERIMENT}.log",
+    benchmark:
+        f"logs/compare/{EXPERIMENT}.benchmark.tsv"
+    params:
+        job=COMPARE.text,
+    shell:
+        "diversity-spectra compare --job {params.job:q} >{log} 2>&1"

@@ -1,0 +1,23 @@
+"""
+diversity: Vendi scores of a training set, and the quality of the synthetic images.
+
+REQUIRED INPUTS: an image set
+OUTPUTS: results/cache/diversity/{item}/scores.parquet, and quality.parquet for the synthetic set
+"""
+
+
+rule diversity:
+    """Vendi scores per class and overall; for the synthetic set also distances to the real images and near-copies."""
+    input:
+        inputs("diversity"),
+    output:
+        outputs("diversity"),
+    log:
+        "logs/diversity/{item}.log",
+    benchmark:
+        "logs/diversity/{item}.benchmark.tsv"
+    params:
+        job=job("diversity"),
+    threads: EXECUTION.threads
+    shell:
+        "diversity-spectra diversity --job {params.job:q} {DEVICE} >{log} 2>&1"

@@ -1,0 +1,32 @@
+"""
+evaluate: predictions and metrics of every run, in and out of distribution.
+
+REQUIRED INPUTS: models from stage finetune; test sets from stage data
+OUTPUTS: results/cache/evaluate/{item}/seed-{seed}/{predictions.npz,metrics.parquet,spec.json}
+"""
+
+for block in PLAN.blocks():
+
+    rule:
+        name:
+            f"evaluate_{block[0]}_{block[-1]}"
+        input:
+            lambda wildcards, seeds=block: run_inputs("evaluate", wildcards, seeds),
+        output:
+            outputs("evaluate", block),
+        log:
+            f"logs/evaluate/{{item}}/seeds-{block[0]}-{block[-1]}.log",
+        benchmark:
+            f"logs/evaluate/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
+        wildcard_constraints:
+            item=items("evaluate", block),
+        params:
+            job=job("evaluate"),
+            seeds=" ".join(map(str, block)),
+        threads: EXECUTION.threads
+        priority: 5
+        resources:
+            gpu=1,
+        shell:
+            "diversity-spectra evaluate --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
+            " >{log} 2>&1"

@@ -1,0 +1,49 @@
+"""
+finetune: train one model per condition and seed; the seeds of a block share a process.
+
+REQUIRED INPUTS: a training set from stage data or augment; pretrained weights where the model has some
+OUTPUTS: results/cache/pretrained/{item}/model.safetensors,
+         results/cache/finetune/{item}/seed-{seed}/{model.safetensors,history.parquet,run.json,spec.json}
+"""
+
+
+rule pretrained:
+    """Bring the pretrained weights of a model into one format; they are also the reference of its spectra."""
+    output:
+        outputs("pretrained"),
+    log:
+        "logs/pretrained/{item}.log",
+    benchmark:
+        "logs/pretrained/{item}.benchmark.tsv"
+    params:
+        job=job("pretrained"),
+    priority: 50
+    shell:
+        "diversity-spectra finetune pretrained --job {params.job:q} >{log} 2>&1"
+
+
+for block in PLAN.blocks():
+
+    rule:
+        name:
+            f"finetune_{block[0]}_{block[-1]}"
+        input:
+            inputs("finetune"),
+        output:
+            outputs("finetune", block),
+        log:
+            f"logs/finetune/{{item}}/seeds-{block[0]}-{block[-1]}.log",
+        benchmark:
+            f"logs/finetune/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
+        wildcard_constraints:
+            item=items("finetune", block),
+        params:
+            job=job("finetune"),
+            seeds=" ".join(map(str, block)),
+        threads: EXECUTION.threads
+        priority: 10
+        resources:
+            gpu=1,
+        shell:
+            "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
+            " --save-every {EXECUTION.save_every} >{log} 2>&1"

@@ -1,0 +1,65 @@
+"""
+generate: synthetic images from a diffusion model.
+
+REQUIRED INPUTS: training images (or the pool) from stage data
+OUTPUTS: results/cache/generator/{item}/ (kind ddpm: the trained model),
+         results/cache/shard/{item}/, results/cache/generate/{item}/ (image sets)
+"""
+
+
+rule generator:
+    """Train the class-conditional diffusion model."""
+    input:
+        inputs("generator"),
+    output:
+        outputs("generator"),
+    log:
+        "logs/generator/{item}.log",
+    benchmark:
+        "logs/generator/{item}.benchmark.tsv"
+    params:
+        job=job("generator"),
+    threads: EXECUTION.threads
+    priority: 100
+    resources:
+        gpu=1,
+    shell:
+        "diversity-spectra generate train --job {params.job:q} {DEVICE} --threads {threads}"
+        " --save-every {EXECUTION.save_every} >{log} 2>&1"
+
+
+rule shard:
+    """Generate one part of the synthetic images; every image depends on its own seed alone."""
+    input:
+        inputs("shard"),
+    output:
+        outputs("shard"),
+    log:
+        "logs/shard/{item}.log",
+    benchmark:
+        "logs/shard/{item}.benchmark.tsv"
+    params:
+        job=job("shard"),
+    threads: EXECUTION.threads
+    priority: 100
+    resources:
+        gpu=1,
+    shell:
+        "diversity-spectra generate sample --job {params.job:q} {DEVICE} --threads {threads}"
+        " --batch-size {EXECUTION.generate_batch} >{log} 2>&1"
+
+
+rule generate:
+    """Join the parts to one synthetic image set."""
+    input:
+        inputs("generate"),
+    output:
+        outputs("generate"),
+    log:
+        "logs/generate/{item}.log",
+    benchmark:
+        "logs/generate/{item}.benchmark.tsv"
+    params:
+        job=job("generate"),
+    shell:
+        "diversity-spectra generate join --job {params.job:q} >{log} 2>&1"
