@@ -7,10 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+
 from diversity_spectra.spectra import compatible, measures, powerlaw
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.table import analyse
-from safetensors.numpy import save_file
 
 weightwatcher = pytest.importorskip("weightwatcher")
 torch = pytest.importorskip("torch")

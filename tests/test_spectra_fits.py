@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference_spectra as reference
+
 from diversity_spectra.spectra import alternatives, marchenko_pastur, measures, powerlaw
 from diversity_spectra.spectra.options import Options
 

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+
 from diversity_spectra import cli
 from diversity_spectra.errors import UserError
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.table import analyse
 from diversity_spectra.spectra.tensors import SafetensorsFile, open_model
-from safetensors.numpy import save_file
 
 
 def matrix(seed: int, *shape: int) -> np.ndarray:

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference_spectra as reference
+from safetensors.numpy import save_file
+
 from diversity_spectra import cli
 from diversity_spectra.spectra import decompose
 from diversity_spectra.spectra.decompose import Combination
@@ -11,7 +13,6 @@ from diversity_spectra.spectra.matrices import convolution_groups, plan
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.table import Reference, analyse
 from diversity_spectra.spectra.tensors import Entry
-from safetensors.numpy import save_file
 
 
 def matrix(seed: int, *shape: int) -> np.ndarray:

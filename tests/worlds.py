@@ -78,6 +78,8 @@ class Truth:
 TRUTHS = {
     "supported": Truth(6.0, 0.9, 0.1, (0.2, 0.8), (0.01, 0.08), -0.04),
     "contradicted": Truth(6.0, -0.7, 0.0, (0.6, 0.1), (0.06, 0.0), 0.05),
+    # Every data condition moves exactly as dropout at the rate 0.5 * amount does.
+    "as_dropout": Truth(6.0, 1.0, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
     "inconclusive": Truth(0.0, 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), 0.0),
 }
 
@@ -94,7 +96,7 @@ def world(
 ) -> dict[str, pd.DataFrame]:
     """Tables `runs`, `conditions`, `diversity`, `evaluation`, `spectra` of one simulated experiment.
 
-    name: of a truth in TRUTHS. seeds: runs of each condition. layers: matrices per model. pretrained: with `dW` rows.
+    name: of a truth in TRUTHS; models are independent of each other. seeds: runs of each condition. layers: matrices per model. pretrained: with `dW` rows.
     """
     truth = TRUTHS[name]
     tables = [

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from diversity_spectra.errors import UserError
+from diversity_spectra.execution import add_job
 from diversity_spectra.tables import CSV_ROWS, read_table, write_table
 
 EXAMPLE = """example:
@@ -16,13 +17,13 @@ EXAMPLE = """example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
+    add_job(parser, alone=False)
     parser.add_argument(
         "--inputs",
         type=Path,
-        required=True,
         help="folder with the tables runs, conditions, diversity, evaluation and spectra (.parquet or .csv)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the tables shift, controls, ..., claims")
+    parser.add_argument("--out", type=Path, help="folder for the tables shift, controls, ..., claims")
     parser.add_argument("--options", default="{}", help="settings as JSON; those left out keep their defaults")
 
 
@@ -30,6 +31,12 @@ def run(arguments: argparse.Namespace) -> None:
     from diversity_spectra.compare.options import Options
     from diversity_spectra.compare.study import INPUTS, compare
 
+    if arguments.job:
+        from diversity_spectra.compare.job import run_job
+
+        return run_job(arguments)
+    if not arguments.inputs or not arguments.out:
+        raise UserError("name the folder with the tables (--inputs) and the one to write to (--out); see --help")
     try:
         options = Options.from_json(json.loads(arguments.options))
     except (json.JSONDecodeError, TypeError) as error:

@@ -1,0 +1,167 @@
+"""The comparison as a whole: what may change nothing, what is taken out, odd inputs, the command."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds
+from worlds import world
+
+from diversity_spectra.cli import main
+from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.study import OUTPUTS, compare
+from diversity_spectra.errors import UserError
+
+FAST = Options(bootstrap=200, permutations=200)
+CORE = ["alpha", "stable_rank", "entropy", "mp_softrank"]
+
+
+def assert_same(before, after, names=None):
+    """Every table equal, row by row, after conditions are renamed by `names` and rows brought to one order."""
+    for name in OUTPUTS:
+        left, right = before[name].copy(), after[name].copy()
+        for column in {"condition", "target", "training_set"} & set(left.columns):
+            left[column] = left[column].map(lambda value: (names or {}).get(value, value))
+        keys = list(left.select_dtypes(exclude="number").columns.difference(["reason"]))
+        if "reason" in left and names:
+            left, right = left.drop(columns="reason"), right.drop(columns="reason")
+        pd.testing.assert_frame_equal(
+            left.sort_values(keys, ignore_index=True), right.sort_values(keys, ignore_index=True), rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return world("supported", seeds=3, baseline_runs=8, models=("mlp", "cnn"), pretrained=True)
+
+
+@pytest.fixture(scope="module")
+def results(tables):
+    return compare(tables, FAST)
+
+
+def test_order_of_rows_changes_nothing(tables, results):
+    shuffled = {name: table.sample(frac=1, random_state=3) for name, table in tables.items()}
+    assert_same(results, compare(shuffled, FAST))
+
+
+def test_relabelling_seeds_changes_nothing(tables, results):
+    relabelled = {
+        name: table.assign(seed=997 - 7 * table["seed"]) if "seed" in table else table for name, table in tables.items()
+    }
+    assert_same(results, compare(relabelled, FAST))
+
+
+def test_renaming_conditions_changes_nothing_but_names(tables, results):
+    # Reversed alphabetical order, so that whatever followed the names would move.
+    known = sorted(tables["conditions"]["condition"].unique())
+    names = {name: f"{chr(ord('z') - index)}-renamed" for index, name in enumerate(known)}
+    sets = {"training_set": tables["conditions"]["training_set"].map(lambda value: names.get(value, value))}
+    renamed = {
+        name: table.assign(condition=table["condition"].map(names)) if "condition" in table else table
+        for name, table in tables.items()
+    }
+    renamed["conditions"] = renamed["conditions"].assign(**sets)
+    renamed["diversity"] = renamed["diversity"].assign(
+        training_set=renamed["diversity"]["training_set"].map(lambda value: names.get(value, value))
+    )
+    assert_same(results, compare(renamed, FAST), names)
+
+
+def test_models_do_not_touch_each_other(tables, results):
+    alone = compare({k: t[t["model"] == "cnn"] if "model" in t else t for k, t in tables.items()}, FAST)
+    only = {name: table[table["model"] == "cnn"] for name, table in results.items()}
+    assert_same(only, alone)
+
+
+def test_a_repeated_call_gives_the_same_and_another_seed_almost_the_same(tables, results):
+    assert_same(results, compare(tables, FAST))
+    other = compare(tables, Options(bootstrap=200, permutations=200, seed=1))
+    assert list(other["claims"]["verdict"]) == list(results["claims"]["verdict"])
+    assert other["alignment"]["cosine"].equals(results["alignment"]["cosine"])
+    assert np.abs(other["alignment"]["low"] - results["alignment"]["low"]).median() < 0.03
+
+
+def test_decay_arithmetic_is_taken_out_and_declared(results):
+    shift = results["shift"].query("condition == 'weight_decay-1.0' and matrix == 'W'").set_index("measure")
+    kappa = np.exp(-0.4)
+    for measure in ("log_norm", "log_spectral_norm", "xmin"):
+        assert shift.loc[measure, "correction"].to_numpy() == pytest.approx(-2 * np.log10(kappa))
+    assert np.abs(shift.loc["log_norm", "shift"]).max() < 0.2 < abs(2 * np.log10(kappa))
+    assert (shift.loc[CORE, "correction"] == 0).all()
+
+
+def test_corrected_dw_stands_for_dw(results):
+    """The simulated raw dW of decayed runs is swamped by kappa; no aligned vector may contain it."""
+    shift = results["shift"].query("condition == 'weight_decay-1.0' and measure == 'alpha'").set_index("matrix")
+    assert shift["standardised"]["dW"].min() > 10
+    assert (shift.loc[["dW"], "test_family"] == "dW, decay not corrected").all()
+    assert "dW_corrected" not in set(results["shift"].query("condition == 'dropout-0.3'")["matrix"])
+    rows = results["alignment"].query("condition == 'weight_decay-1.0' and target == 'weight_decay'")
+    assert (rows["cosine"] > 0.9).all()
+    assert (results["controls"]["features"] == 3 * 2 * len(CORE)).all()
+
+
+def test_false_discoveries_are_controlled_in_declared_families(results):
+    shift = results["shift"]
+    assert set(shift["test_family"]) == {"W", "dW", "dW, decay not corrected"}
+    assert (shift["q"] >= shift["p"] - 1e-12).all()
+    assert (shift["minimum_detectable"] > 2 * shift["standard_error"]).all()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "baseline_runs"), [(1, 1), (1, 2), (2, 1)], ids=["single runs", "one seed", "one baseline run"]
+)
+def test_too_few_runs_end_in_no_claim_about_spectra(seeds, baseline_runs):
+    found = compare(world(seeds=seeds, baseline_runs=baseline_runs), FAST)
+    assert set(found["claims"].set_index("claim")["verdict"][["a", "b"]]) == {"inconclusive"}
+    assert set(found) == set(OUTPUTS)
+
+
+def test_missing_measures_and_tables():
+    tables = world(seeds=3, baseline_runs=8)
+    spectra = tables["spectra"].copy()
+    spectra.loc[spectra["condition"] == "dropout-0.5", CORE] = np.nan
+    diverged = compare({**tables, "spectra": spectra}, FAST)
+    assert "3 of" in diverged["controls"]["note"].iloc[0]
+    assert "dropout-0.5" not in set(diverged["alignment"]["condition"])
+    spectra[CORE] = np.nan
+    nothing = compare({**tables, "spectra": spectra}, FAST)
+    assert nothing["alignment"].empty and list(nothing["alignment"].columns) == ["model"]
+    for name in ("diversity", "evaluation"):
+        verdicts = compare({**tables, name: tables[name].iloc[:0]}, FAST)["claims"].set_index("claim")["verdict"]
+        assert verdicts["c"] == "inconclusive" and verdicts["a"] == "supported"
+    with pytest.raises(UserError, match="table runs: no column kappa"):
+        compare({**tables, "runs": tables["runs"].drop(columns="kappa")}, FAST)
+    with pytest.raises(UserError, match="baseline"):
+        compare({**tables, "conditions": tables["conditions"].query("family != 'baseline'")}, FAST)
+
+
+def test_options_are_plain_json():
+    options = Options(bootstrap=7, measures=("alpha",))
+    assert Options.from_json(json.loads(json.dumps(options.to_json()))) == options
+    with pytest.raises(UserError, match="unknown bootstrp"):
+        Options.from_json({"bootstrp": 1})
+
+
+def test_command_writes_every_table(tmp_path, capsys):
+    for name, table in world(seeds=2, baseline_runs=4).items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    command = ["compare", "--inputs", str(tmp_path), "--out", str(tmp_path / "out"), "--options"]
+    assert main([*command, '{"bootstrap": 100, "permutations": 100}']) == 0
+    for name in OUTPUTS:
+        assert len(pd.read_parquet(tmp_path / "out" / f"{name}.parquet")) > 0
+    assert main([*command, "{"]) == 2
+    assert "error: --options" in capsys.readouterr().err
+
+
+def test_default_sized_experiment_is_fast(monkeypatch):
+    """About 30 conditions x 8 runs of a network of 25 matrices with W and dW, beside a small one."""
+    for index in range(14):
+        monkeypatch.setitem(worlds.CONDITIONS, f"augmentation-crop-{index}", ("augmentation", "crop", index + 1.0))
+    big = world(seeds=8, baseline_runs=16, models=("cnn",), layers=25, pretrained=True)
+    start = time.process_time()
+    compare(big, Options())
+    assert time.process_time() - start < 15
