@@ -14,6 +14,9 @@ from diversity_spectra.compare import TABLES
 
 min_version("9.27")
 
+# Rules call `diversity-spectra`, which lies beside this interpreter also where the environment is not activated.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+
 # A file given with --configfile is a whole experiment of its own, not an addition to the default one.
 if not workflow.overwrite_configfiles:
 

@@ -36,7 +36,8 @@ def test_no_verdict_about_spectra_without_positive_controls():
 def test_two_seeds_say_how_little_they_prove():
     tables = compare(world("supported", seeds=2, baseline_runs=4), FAST)
     pairs = tables["alignment"].query("n == 2")
-    assert (pairs["p_floor"] == pytest.approx(1 / 15)) and (pairs["p"] >= 1 / 15 - 1e-9).all()
+    assert pairs["p_floor"].to_numpy() == pytest.approx(1 / 15)
+    assert pairs["p"].min() >= 1 / 15 - 1e-9
     more = compare(world("supported", seeds=5, baseline_runs=12), FAST)["alignment"]
     width = [(table["high"] - table["low"]).median() for table in (tables["alignment"], more)]
     assert width[0] > 1.3 * width[1]
@@ -75,8 +76,8 @@ def test_metric_finds_gains_and_efficiency():
     # No added diversity, no efficiency: a ratio to nothing is not a number.
     assert np.isnan(metric["efficiency_embedding"]["dropout-0.3"])
     assert data["efficiency_embedding"].notna().all()
-    gain = metric.loc["synthetic-1.0", ["ood_accuracy_gain_low", "ood_accuracy_gain_high"]]
-    assert gain.iloc[0] <= 0.08 <= gain.iloc[1]
+    assert metric["ood_accuracy_gain"]["synthetic-1.0"] == pytest.approx(0.08, abs=0.01)
+    assert metric["ood_accuracy_gain_low"]["synthetic-1.0"] > 0.06
 
 
 def test_validation_ranks_predictors():

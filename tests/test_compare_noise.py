@@ -15,7 +15,7 @@ def test_pooled_deviation_and_condition_factor_are_recovered():
     noise = fit(values, group, np.arange(4))
     assert noise.df == 200
     assert noise.sd == pytest.approx(sd, rel=0.15)
-    assert noise.factor[7] == pytest.approx(4, rel=0.5)
+    assert 2 < noise.factor[7] < 6
     assert np.delete(noise.factor, 7) == pytest.approx(np.full(39, 1.0), abs=0.6)
 
 

@@ -95,7 +95,7 @@ def test_decay_corrected_difference(tmp_path, weights):
     save_file(pretrained, tmp_path / "r.safetensors")
     paths = tmp_path / "m.safetensors", tmp_path / "r.safetensors"
     result = analyse(*paths, kappa=0.9)
-    expected = weights["fc1.weight"].astype(float) - 0.9 * pretrained["fc1.weight"]
+    expected = weights["fc1.weight"].astype(float) - 0.9 * pretrained["fc1.weight"].astype(float)
     found = result.eigenvalues["fc1|dW_corrected"]
     np.testing.assert_allclose(found, np.sort(np.linalg.svd(expected, compute_uv=False) ** 2), rtol=1e-9)
     assert set(analyse(*paths, kappa=1.0).rows.matrix) == {"W", "dW"}

@@ -96,7 +96,8 @@ def world(
 ) -> dict[str, pd.DataFrame]:
     """Tables `runs`, `conditions`, `diversity`, `evaluation`, `spectra` of one simulated experiment.
 
-    name: of a truth in TRUTHS; models are independent of each other. seeds: runs of each condition. layers: matrices per model. pretrained: with `dW` rows.
+    name: of a truth in TRUTHS. seeds: runs of each condition. layers: matrices per model. pretrained: with `dW` rows.
+    Models are independent of each other.
     """
     truth = TRUTHS[name]
     tables = [

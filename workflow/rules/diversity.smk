@@ -16,8 +16,8 @@ rule diversity:
         "logs/diversity/{item}.log",
     benchmark:
         "logs/diversity/{item}.benchmark.tsv"
+    threads: EXECUTION.threads
     params:
         job=job("diversity"),
-    threads: EXECUTION.threads
     shell:
         "diversity-spectra diversity --job {params.job:q} {DEVICE} >{log} 2>&1"

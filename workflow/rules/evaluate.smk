@@ -20,13 +20,13 @@ for block in PLAN.blocks():
             f"logs/evaluate/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
         wildcard_constraints:
             item=items("evaluate", block),
+        priority: 5
+        threads: EXECUTION.threads
+        resources:
+            gpu=1,
         params:
             job=job("evaluate"),
             seeds=" ".join(map(str, block)),
-        threads: EXECUTION.threads
-        priority: 5
-        resources:
-            gpu=1,
         shell:
             "diversity-spectra evaluate --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
             " >{log} 2>&1"

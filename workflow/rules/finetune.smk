@@ -15,9 +15,9 @@ rule pretrained:
         "logs/pretrained/{item}.log",
     benchmark:
         "logs/pretrained/{item}.benchmark.tsv"
+    priority: 50
     params:
         job=job("pretrained"),
-    priority: 50
     shell:
         "diversity-spectra finetune pretrained --job {params.job:q} >{log} 2>&1"
 
@@ -37,13 +37,13 @@ for block in PLAN.blocks():
             f"logs/finetune/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
         wildcard_constraints:
             item=items("finetune", block),
+        priority: 10
+        threads: EXECUTION.threads
+        resources:
+            gpu=1,
         params:
             job=job("finetune"),
             seeds=" ".join(map(str, block)),
-        threads: EXECUTION.threads
-        priority: 10
-        resources:
-            gpu=1,
         shell:
             "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
             " --save-every {EXECUTION.save_every} >{log} 2>&1"

@@ -17,12 +17,12 @@ rule generator:
         "logs/generator/{item}.log",
     benchmark:
         "logs/generator/{item}.benchmark.tsv"
-    params:
-        job=job("generator"),
-    threads: EXECUTION.threads
     priority: 100
+    threads: EXECUTION.threads
     resources:
         gpu=1,
+    params:
+        job=job("generator"),
     shell:
         "diversity-spectra generate train --job {params.job:q} {DEVICE} --threads {threads}"
         " --save-every {EXECUTION.save_every} >{log} 2>&1"
@@ -38,12 +38,12 @@ rule shard:
         "logs/shard/{item}.log",
     benchmark:
         "logs/shard/{item}.benchmark.tsv"
-    params:
-        job=job("shard"),
-    threads: EXECUTION.threads
     priority: 100
+    threads: EXECUTION.threads
     resources:
         gpu=1,
+    params:
+        job=job("shard"),
     shell:
         "diversity-spectra generate sample --job {params.job:q} {DEVICE} --threads {threads}"
         " --batch-size {EXECUTION.generate_batch} >{log} 2>&1"

@@ -20,10 +20,10 @@ for block in PLAN.blocks():
             f"logs/spectra/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
         wildcard_constraints:
             item=items("spectra", block),
+        priority: 5
+        threads: EXECUTION.threads
         params:
             job=job("spectra"),
             seeds=" ".join(map(str, block)),
-        threads: EXECUTION.threads
-        priority: 5
         shell:
             "diversity-spectra spectra --job {params.job:q} --seeds {params.seeds} --threads {threads} >{log} 2>&1"

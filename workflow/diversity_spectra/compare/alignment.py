@@ -55,7 +55,7 @@ def alignment_table(
     at = np.array([place[tuple(pair)] for pair in np.sort(pairs, axis=1)])
     intervals = cosine_intervals(wide, ordered, options.level)[at]
     p, floor = _permutations(values, group, unique, options)
-    fitted, plain = np.clip(cosines(wide.unbiased), -1, 1), cosines(wide.plain)
+    fitted, plain = cosines(wide.unbiased), cosines(wide.plain)
     table = pd.DataFrame(
         {
             "condition": conditions["condition"].to_numpy()[pairs[:, 0]],

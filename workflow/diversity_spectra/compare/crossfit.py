@@ -84,9 +84,9 @@ def shifts(values: np.ndarray, group: np.ndarray, noise: Noise, draws: int, rng:
 
 
 def cosines(gram: np.ndarray) -> np.ndarray:
-    """Cosines from inner products (..., K, K); NaN where a squared length is not positive. May exceed 1 by noise."""
-    length = np.sqrt(np.where(np.diagonal(gram, axis1=-2, axis2=-1) > 0, np.diagonal(gram, axis1=-2, axis2=-1), np.nan))
-    return gram / length[..., :, None] / length[..., None, :]
+    """Cosines (K, K) from inner products (K, K), cut to [-1, 1]; NaN where a squared length is not positive."""
+    length = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), np.nan))
+    return np.clip(gram / np.outer(length, length), -1, 1)
 
 
 def cosine_intervals(shift: Shifts, pairs: np.ndarray, level: float, steps: int = 81) -> np.ndarray:
@@ -212,7 +212,7 @@ def _simulate(
 
     pool (residuals, features): inflated by sqrt(n / (n - 1)) to undo the fit of the mean and brought to one variance by
     the conditions' factors. Every simulated experiment is divided by its own pooled standard deviations, as the
-    measured one is, shrinkage and all: that gives the noise Student's tails, and carries over that the units themselves are estimates.
+    measured one is, shrinkage and all: the units themselves are estimates.
     """
     groups, factor = len(n), noise.factor
     shape = (draws if len(pool) else 0, groups - 1, groups - 1)

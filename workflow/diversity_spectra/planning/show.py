@@ -12,11 +12,16 @@ from diversity_spectra.planning.plan import Plan, plan
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", default="config.yaml", help="configuration (default: %(default)s)")
+    parser.add_argument("--report", action="store_true", help="print only the path of the report")
     parser.epilog = "example: diversity-spectra plan --configfile tests/configs/tiny.yaml"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    print("\n".join(describe(plan(load(arguments.configfile)))))
+    config = load(arguments.configfile)
+    if arguments.report:
+        print(f"results/{config.experiment}/report.html")
+        return
+    print("\n".join(describe(plan(config))))
 
 
 def describe(made: Plan) -> list[str]:

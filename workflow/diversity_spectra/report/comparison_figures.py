@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from diversity_spectra.report.material import CONTROLS, SCALES, Material, run_counts, summarise
 from diversity_spectra.report.style import (
@@ -19,7 +21,7 @@ from diversity_spectra.report.style import (
     paint_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MINUS, counted, fixed, kernel, plain
+from diversity_spectra.report.words import MINUS, counted, interval, kernel, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -47,18 +49,19 @@ def quadrants(material: Material, model: str) -> Drawing:
             _trail(ax, group, changes, (across, up), (x, y), material)
         ax.set(xlabel=f"change of {measure_name(across)}", ylabel=f"change of {measure_name(up)}")
         zero_lines(ax)
+        ax.add_patch(Rectangle((-2, -2), 4, 4, color="#ececec", lw=0, zorder=-1))
         for side, name, summary in (("x", across, x), ("y", up, y)):
             if summary["mean"].abs().max() > FAR or changes[name].abs().max() > 2 * FAR:
                 getattr(ax, f"set_{side}scale")("asinh", linear_width=3.0)
-        ax.tick_params(axis="x", labelrotation=45)
+                ax.tick_params(axis=side, labelrotation=45 if side == "x" else 0)
     family_legend(figure, material.palette, material.families(model))
     counts = run_counts(conditions["condition"], runs)
     caption = (
         "Change of one measure against change of another (W, mean over layers), from the baseline's mean, in units of "
         f"the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); marks: means with "
         f"{material.confidence} intervals, larger where a technique is stronger; lines lead from the baseline through "
-        "rising strengths. Techniques in the same quadrant change the spectrum the same way; those within about ±2 "
-        f"cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
+        "rising strengths. Techniques in the same quadrant change the spectrum the same way; a single run within "
+        f"the grey square (±2) cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
     )
     return Drawing(caption, figure)
 
@@ -122,7 +125,11 @@ def alignment(material: Material, model: str) -> Drawing:
                 left.plot(rows.loc[name, ["low", "high"]], [at, at], color=colour, lw=1)
                 left.plot(rows["cosine"][name], at, marker(control), color=colour, ms=3.5)
     zero_lines(left, y=False)
-    left.set(xlim=(-1.08, 1.08), title="cosine with the direction of\n" + " and ".join(map(plain, controls)))
+    left.set(xlim=(-1.08, 1.08), title="cosine with the direction of ...")
+    handles = [
+        Line2D([], [], color=material.palette.colour(name), marker=marker(name), label=plain(name)) for name in controls
+    ]
+    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06))
     left.grid(axis="y", color=FAINT, lw=0.5)
     pairs = table[table["target_kind"] == "condition"].drop_duplicates(["condition", "target"])
     wide = pairs.pivot_table(index="condition", columns="target", values="cosine").reindex(index=names, columns=names)
@@ -216,4 +223,4 @@ def _correlation(validation: pd.DataFrame, predictor: str, benefit: str) -> str:
     if rows.empty or not np.isfinite(rows["correlation"].iloc[0]):
         return "rank correlation: too few conditions"
     row = rows.iloc[0]
-    return f"rank corr. {fixed(row['correlation'], 2)} [{fixed(row['low'], 2)}, {fixed(row['high'], 2)}], n = {int(row['n'])}"
+    return f"rank corr. {interval(row['correlation'], row['low'], row['high'], 2)}, n = {int(row['n'])}"

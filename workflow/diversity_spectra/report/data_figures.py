@@ -87,19 +87,18 @@ def diversity(material: Material, _: str = "") -> Drawing:
                 )
                 if place == 0:
                     ax.axvline(row.score, color=MUTED, lw=0.6, ls=(0, (4, 3)), zorder=1)
-        ax.set_title(kernel_name(kernel))
+        ax.set(title=kernel_name(kernel), xlabel=f"Vendi score, order {order}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
         ax.margins(x=0.08)
     axes[0, 0].set_yticks(range(len(sets)), [set_label(name) for name in sets])
     axes[0, 0].set_ylim(len(sets) - 0.5, -0.5)
-    figure.supxlabel(f"Vendi score (order {order}): effective number of different images in a class", fontsize=8)
     used = [family for family in dict.fromkeys(families[name] for name in sets) if family != "baseline"]
     family_legend(figure, material.palette, used)
     counts = table["n"].dropna().unique() if "n" in table else []
     per_class = f"{int(min(counts))} images per class" if len(counts) else "the same number of images per class"
     caption = (
-        f"How diverse each of {len(sets)} training sets is, in {len(kernels)} "
-        f"{'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: classes "
+        f"How diverse each of {len(sets)} training sets is (the effective number of different images in a class), in "
+        f"{len(kernels)} {'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: classes "
         f"({table.loc[~table['label'].isin(['mean', 'overall']), 'label'].nunique()}); large marks: their mean, with "
         f"the interval over random subsamples (n = {per_class}). The dashed line is the plain training set: marks to "
         "its right are more diverse. The spaces need not agree: pixel noise is diversity to pixels, not to an "

@@ -1,4 +1,4 @@
-"""Reading what the report is made from: tables, a few images, a few spectra. All file access of the stage but writing."""
+"""Reading what the report is made from: tables, a few images, a few spectra."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def pick(name: str, family: str, images: imageset.ImageSet, rows: int) -> Sample
 def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectrum]:
     """Seed 0 of the conditions and layers that are drawn, and the pretrained network where there is one."""
     table = made.table("spectra", model)
-    layers = esd_layers(table) if len(table) else []
+    layers = esd_layers(table) if folders and len(table) else []
     conditions = made.conditions(model)
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"].head(1)
     wanted = [*baseline, *(name for names in esd_conditions(conditions).values() for name in names)]

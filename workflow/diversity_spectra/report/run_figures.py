@@ -12,7 +12,7 @@ from diversity_spectra.report.words import SHIFTS, counted, kernel, listing, pla
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
-SCORES = {"accuracy": "accuracy", "ece": "calibration error"}
+SCORES = {"accuracy": "accuracy", "ece": "calibr. error"}
 
 
 def accuracy(material: Material, model: str) -> Drawing:
@@ -34,7 +34,7 @@ def accuracy(material: Material, model: str) -> Drawing:
             _points(ax, points, np.full(len(points), place), summary, name, family, material, across=True)
         ax.set_title(f"{SCORES[score]}\n{SHIFTS[shift]}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
-        ax.locator_params(axis="x", nbins=4)
+        ax.locator_params(axis="x", nbins=2, min_n_ticks=2)
     axes[0, 0].set_yticks(range(len(names)), [told(name) for name in names])
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     paint_ticks(axes[0, 0].yaxis, families, material.palette)
@@ -63,7 +63,7 @@ def dose_response(material: Material, model: str) -> Drawing:
     width = max(WIDTH, 0.24 * sum(sizes) + 1.2)
     figure, axes = canvas(width, 0.9 + 1.25 * len(shown), len(shown), len(groups), sharey="row", width_ratios=sizes)
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
-    for row, name in zip(axes, shown, strict=True):
+    for position, (row, name) in enumerate(zip(axes, shown, strict=True)):
         summary = summarise(runs, name, material.level)
         for ax, group, family in zip(row, groups, families, strict=True):
             if len(baseline) and baseline.iloc[0] in summary.index:
@@ -80,9 +80,9 @@ def dose_response(material: Material, model: str) -> Drawing:
             ax.set_xlim(-0.6, len(group) - 0.4)
             ax.set_xticks(range(len(group)), [])
             ax.grid(axis="y", color=FAINT, lw=0.5)
-            if row is axes[0]:
+            if position == 0:
                 ax.set_title(plain(family), color=colour, fontsize=8.5 if len(group) > 2 else 7)
-            if row is axes[-1]:
+            if position == len(shown) - 1:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
         row[0].set_ylabel(measure_name(name))
     counts = run_counts(conditions["condition"], runs)
@@ -133,7 +133,7 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
         ax.set_axis_off()
     for ax in axes[-1] if rows == 1 else [*axes[-1], *axes[-2][len(panels) - (rows - 1) * columns :]]:
         ax.tick_params(labelbottom=True)
-    figure.supxlabel("synthetic images per real image (for `replaced`: share of the real images replaced)", fontsize=8)
+    figure.supxlabel("synthetic images per real image (replaced: share of the real images that gives way)", fontsize=8)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3)
     chosen = [*baseline["condition"], *synthetic["condition"]]
@@ -185,7 +185,7 @@ def _points(
     colour, row, place = material.palette.colour(family), summary.loc[condition], float(places[0])
     ends, at = [row["low"], row["high"]], [place, place]
     runs = (points, places) if across else (places, points)
-    ax.plot(*runs, ".", color=colour, alpha=0.35, ms=3.5, mew=0, zorder=2, rasterized=len(points) > 200)
+    ax.plot(*runs, ".", color=colour, alpha=0.45, ms=4, mew=0, zorder=2, rasterized=len(points) > 200)
     ax.plot(*((ends, at) if across else (at, ends)), color=colour, lw=1.4, zorder=3)
     ax.plot(*((row["mean"], place) if across else (place, row["mean"])), marker(family), color=colour, ms=4.5, zorder=4)
 

@@ -7,10 +7,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
+from matplotlib.lines import Line2D
 
 from diversity_spectra.report.material import MEASURES, Material, Spectrum
-from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, paint_ticks
-from diversity_spectra.report.words import MINUS, fixed, listing, plain
+from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
+from diversity_spectra.report.words import MINUS, NOTHING, fixed, listing, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -60,26 +61,33 @@ def esd(material: Material, model: str) -> Drawing:
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"].iloc[0]
     rows = list(groups) or ["baseline"]
     figure, axes = canvas(WIDTH, 0.5 + 1.75 * len(rows), len(rows), len(layers), sharex="col", sharey="col")
-    for row, family in zip(axes, rows, strict=True):
+    for position, (row, family) in enumerate(zip(axes, rows, strict=True)):
         names = groups.get(family, [])
         shades = material.palette.shades(family, len(names))
         lines = {baseline: (INK, "-"), **{name: (shade, "-") for name, shade in zip(names, shades, strict=True)}}
         if any(spectrum.condition == PRETRAINED for spectrum in spectra):
             lines = {PRETRAINED: (MUTED, ":"), **lines}
         for ax, layer in zip(row, layers, strict=True):
+            ax.set(xscale="log", yscale="log")
             for name, (colour, dash) in lines.items():
                 if (name, layer) in by_key:
                     _density(ax, by_key[name, layer], colour, dash)
-            ax.set(xscale="log", yscale="log")
             ax.grid(color=FAINT, lw=0.4)
-            if row is axes[0]:
+            if position == 0:
                 ax.set_title(layer)
         row[0].set_ylabel(f"{plain(family)}\ndensity per decade", color=material.palette.colour(family))
-        handles = [ax_line for ax_line in row[-1].get_lines() if not ax_line.get_label().startswith("_")]
-        row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.03), title="alpha, last column",
-                       title_fontsize=6.5, fontsize=6.5, handlelength=1.2, borderaxespad=0.2)  # fmt: skip
+        handles = [
+            Line2D([], [], color=colour, ls=dash, label=_alphas(name, layers, by_key))
+            for name, (colour, dash) in lines.items()
+        ]
+        row[-1].legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.03), title="alpha, by column", title_fontsize=6.5,
+            fontsize=6.5, handlelength=1.2, borderaxespad=0.2, alignment="left",
+        )  # fmt: skip
     for ax, layer in zip(axes[0], layers, strict=True):
         _limits(ax, [spectrum.eigenvalues for (_, other), spectrum in by_key.items() if other == layer])
+        log_ticks(ax.xaxis)
+        log_ticks(ax.yaxis)
     figure.supxlabel("eigenvalue of WᵀW", fontsize=8)
     missing = sorted(set(conditions["condition"]) - {spectrum.condition for spectrum in spectra})
     dropped = [name for names in groups.values() for name in names if name in missing]
@@ -107,22 +115,27 @@ def _density(ax: Axes, spectrum: Spectrum, colour: str, dash: str) -> None:
     if not len(values):
         return
     grid = np.linspace(np.log10(values.min()) - 0.2, np.log10(values.max()) + 0.2, GRID)
-    label = spectrum.condition if spectrum.condition == PRETRAINED else told(spectrum.condition)
-    ax.plot(10**grid, density(values, grid), dash, color=colour, lw=1.1, label=f"{label}: {fixed(spectrum.alpha, 2)}")
+    ax.plot(10**grid, density(values, grid), dash, color=colour, lw=1.1)
     if np.isfinite(spectrum.alpha) and np.isfinite(spectrum.xmin):
         tail = np.array([spectrum.xmin, values.max()])
         share = np.mean(values >= spectrum.xmin)
         law = share * np.log(10) * (spectrum.alpha - 1) * (tail / spectrum.xmin) ** (1 - spectrum.alpha)
-        ax.plot(tail, law, "--", color=colour, lw=0.8, label="_fit")
+        ax.plot(tail, law, "--", color=colour, lw=0.8)
+
+
+def _alphas(name: str, layers: list[str], spectra: dict[tuple[str, str], Spectrum]) -> str:
+    """Legend of one condition with its exponent in each column."""
+    found = [fixed(spectra[name, layer].alpha, 1) if (name, layer) in spectra else NOTHING for layer in layers]
+    return f"{name if name == PRETRAINED else told(name)}: {', '.join(found)}"
 
 
 def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
-    """Cut off the far left, where single tiny eigenvalues would stretch the axis over empty decades."""
-    lows = [np.quantile(values[values > 0], 0.02) for values in spectra if (values > 0).any()]
-    highs = [values.max() for values in spectra if (values > 0).any()]
-    if lows:
-        ax.set_xlim(min(lows) / 1.6, max(highs) * 1.6)
-        ax.set_ylim(0.02, 5)
+    """Cut off the far left, where single tiny eigenvalues would stretch the axis, and less than one eigenvalue's height."""
+    spectra = [values[values > 0] for values in spectra if (values > 0).any()]
+    if spectra:
+        ax.set_xlim(min(np.quantile(values, 0.02) for values in spectra) / 1.4, max(map(np.max, spectra)) * 1.6)
+        peak = max(line.get_ydata().max() for line in ax.get_lines())
+        ax.set_ylim(2 / max(map(len, spectra)), 1.5 * peak)
 
 
 def layers(material: Material, model: str) -> Drawing:
@@ -140,7 +153,7 @@ def layers(material: Material, model: str) -> Drawing:
     if len(names) <= 8 < len(depth):
         rows, columns = 1, len(measures)
     height = 1.2 + rows * (0.25 + max(0.12 * len(depth), 0.5))
-    figure, axes = canvas(max(WIDTH, 0.2 * len(names) * columns + 2.2), height, rows, columns, sharex=True, sharey=True)
+    figure, axes = canvas(max(WIDTH, 0.2 * len(names) * columns + 2.2), height, rows, columns)
     top = max(4.0, float(np.nanquantile(table["standardised"].abs(), 0.99)))
     norm = AsinhNorm(linear_width=2.0, vmin=-top, vmax=top)
     for ax, name in zip(axes.flat, measures, strict=False):
@@ -155,7 +168,10 @@ def layers(material: Material, model: str) -> Drawing:
         ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0)
         ax.set(title=measure_name(name), xlabel="", ylabel="")
         ax.tick_params(length=0)
+        ax.set(xticks=[], yticks=[])
+    for ax in axes[:, 0]:
         ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 5)
+    for ax in axes[-1]:
         ax.set_xticks(np.arange(len(names)) + 0.5, [told(condition) for condition in names], rotation=90)
         paint_ticks(ax.xaxis, families, material.palette)
     for ax in list(axes.flat)[len(measures) :]:

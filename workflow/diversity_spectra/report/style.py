@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file
@@ -60,6 +61,8 @@ RC = {
     "text.color": INK,
     # A class may be called `$x$`.
     "text.parse_math": False,
+    # Hinted text has another width at every resolution; the layout must fit all of them.
+    "text.hinting": "none",
     "axes.formatter.use_mathtext": False,
     "svg.hashsalt": "diversity-spectra",
     "svg.fonttype": "path",
@@ -68,7 +71,7 @@ RC = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with the caption that says what to see; None where there is nothing to draw, and the caption says why."""
+    """A figure and the caption that says what to see; None where there is nothing to draw: the caption says why."""
 
     caption: str
     figure: Figure | None = None
@@ -125,6 +128,15 @@ def paint_ticks(axis, families: list[str], palette: Palette) -> None:
     """Give every tick label the colour of its family."""
     for label, family in zip(axis.get_ticklabels(), families, strict=True):
         label.set_color(palette.colour(family))
+
+
+def log_ticks(axis) -> None:
+    """Plain numbers on a log axis: powers of ten, or 1, 2, 5 where the axis spans less than two of them."""
+    low, high = axis.get_view_interval()
+    narrow = high / low < 50
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:

@@ -59,7 +59,7 @@ def fit_bulk(values: np.ndarray, N: int, M: int) -> Bulk:
 
     The median resists spikes (Gavish and Donoho, 2014, arXiv 1305.5870, section III.E); the spikes found are then set
     aside, and the rest taken for the spectrum of a matrix smaller by their number, until nothing changes. The margin
-    is Johnstone's (Annals of Statistics 29, 2001, eq. 1.2-1.4).
+    is that of Johnstone (Annals of Statistics 29, 2001) with the centring of Ma (Bernoulli 18, 2012).
 
     Args:
         values: (n,) ascending eigenvalues of one or several pooled (N, M) matrices; n is a multiple of M, or less

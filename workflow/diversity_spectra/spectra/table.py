@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,6 +110,9 @@ def analyse(
             return []
         return _Parameter(tensors, parameter, reference, options, kappa, device).rows(analysed)
 
+    if threads > 1:
+        # The one slow import goes on while LAPACK works; `_frame` needs it at the end.
+        Thread(target=import_module, args=("pandas",)).start()
     # The largest first, so that no long task is left for the end.
     order = sorted(by_parameter, key=lambda name: -_cost(by_parameter[name]))
     with decompose.one_blas_thread():

@@ -1,0 +1,298 @@
+"""The tables of the page, from the tables of the comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from diversity_spectra.report.data_figures import set_families, set_label
+from diversity_spectra.report.material import CONTROLS, Material, summarise
+from diversity_spectra.report.table import Table
+from diversity_spectra.report.words import (
+    NOTHING,
+    SHIFTS,
+    fixed,
+    interval,
+    kernel,
+    listing,
+    measure,
+    number,
+    plain,
+    probability,
+)
+from diversity_spectra.report.words import condition as told
+
+QUALITY = {
+    "frechet_distance": "Fréchet distance to the real images (0 = same distribution; falls with more images)",
+    "kernel_distance": "kernel distance to the real images (0 = same distribution)",
+    "precision": "precision: share of synthetic images that look like real ones",
+    "recall": "recall: share of real images that the synthetic ones reach",
+    "density": "density: how crowded real neighbourhoods are with synthetic images (1 = as real ones)",
+    "coverage": "coverage: share of real neighbourhoods with a synthetic image",
+    "label_agreement": "label agreement: a classifier sees the class that was asked for",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One claim for one network, as text."""
+
+    model: str
+    verdict: str
+    effect: str
+    n: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    letter: str
+    statement: str
+    estimand: str
+    judged: list[Judged]
+
+
+def lead(material: Material) -> list[tuple[str, str]]:
+    """The answer in one sentence per network."""
+    answers = []
+    for model in material.models:
+        controls = material.table("controls", model)
+        whole = controls[controls["condition"] == ""] if len(controls) else controls
+        seen = [plain(row.family) for row in whole.itertuples() if row.detected]
+        unseen = [plain(row.family) for row in whole.itertuples() if not row.detected]
+        if seen and unseen:
+            text = f"{listing(seen)} shifts the spectra beyond the noise, {listing(unseen)} does not"
+        elif seen:
+            text = f"{listing(seen)} {'shift' if len(seen) > 1 else 'shifts'} the spectra beyond the noise"
+        elif unseen:
+            text = f"{listing(unseen, 'or')} cannot be seen above the noise, so nothing can be compared with it"
+        else:
+            text = "no regulariser was run, so there is nothing to compare with"
+        claims = material.table("claims", model)
+        verdicts = claims["verdict"].value_counts() if len(claims) else {}
+        counts = [
+            f"{verdicts[name]} {name}" for name in ("supported", "contradicted", "inconclusive") if name in verdicts
+        ]
+        text += f". Of the {len(claims)} claims, {listing(counts)}." if counts else ". No claim was judged."
+        answers.append((model, text[0].upper() + text[1:]))
+    return answers
+
+
+def controls(material: Material) -> Table:
+    """Families first, then their strengths."""
+    table = material.table("controls")
+    rows = []
+    for row in table.to_dict("records") if len(table) else ():
+        whole = row["condition"] == ""
+        rows.append(
+            [
+                row["model"],
+                f"{plain(row['family'])}, all strengths" if whole else told(row["condition"]),
+                "detected" if row["detected"] else "not detected",
+                fixed(row["effect"], 2),
+                fixed(row["smallest_detectable"], 2),
+                probability(row["q"]),
+                probability(row["p_floor"]),
+                f"{int(row['n'])} / {int(row['n_baseline'])}",
+            ]
+        )
+    head = ["network", "regulariser", "result", "effect", "smallest detectable", "corrected p", "least possible p"]
+    return Table([*head, "runs / baseline runs"], rows, 3)
+
+
+def claims(material: Material) -> list[Claim]:
+    """Every claim with its verdict for each network."""
+    table = material.table("claims")
+    result = []
+    for letter, rows in table.groupby("claim", sort=True) if len(table) else ():
+        judged = [
+            Judged(
+                row["model"],
+                row["verdict"],
+                interval(row["effect"], row["low"], row["high"], 3, sign=True),
+                str(int(row["n"])) if row["n"] else NOTHING,
+                row["reason"],
+            )
+            for model in material.models
+            for row in rows[rows["model"] == model].to_dict("records")
+        ]
+        result.append(Claim(str(letter), rows["statement"].iloc[0], rows["estimand"].iloc[0], judged))
+    return result
+
+
+def evaluation(material: Material, model: str) -> Table:
+    """Accuracy on every set; likelihood and calibration in and out of distribution."""
+    table = material.table("evaluation", model)
+    if table.empty:
+        return Table([], [])
+    sets = list(dict.fromkeys(table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index))["set"]))
+    scores = {f"accuracy, {name}": _by_run(table[table["set"] == name], "accuracy") for name in sets}
+    inside, outside = table[table["shift"] == "none"], table[table["shift"] != "none"]
+    for score, text in (("ece", "calibration error"), ("nll", "neg. log-likelihood"), ("brier", "Brier score")):
+        for part, where in ((inside, "test"), (outside, "mean out of distribution")):
+            if score in table and len(part):
+                scores[f"{text}, {where}"] = _by_run(part, score)
+    summaries = {name: summarise(rows, "value", material.level) for name, rows in scores.items()}
+    counts = table.drop_duplicates(["condition", "seed"])["condition"].value_counts()
+    rows = []
+    for condition in material.conditions(model)["condition"]:
+        cells = [
+            interval(*part.loc[condition, ["mean", "low", "high"]]) if condition in part.index else NOTHING
+            for part in summaries.values()
+        ]
+        rows.append([told(condition), str(counts.get(condition, 0)), *cells])
+    return Table(["condition", "runs", *scores], rows)
+
+
+def diversity(material: Material) -> Table:
+    """Vendi scores: mean over classes for each kernel and order, and over all images."""
+    table = material.table("diversity")
+    if table.empty:
+        return Table([], [])
+    table = table.assign(order=table["order"].astype(str))
+    kernels, orders = list(dict.fromkeys(table["kernel"])), list(dict.fromkeys(table["order"]))
+    table = table.drop_duplicates(["training_set", "kernel", "order", "label"])
+    known = table.set_index(["training_set", "kernel", "order", "label"])
+    columns = [(name, order, "mean") for name in kernels for order in orders]
+    columns += [(name, orders[0], "overall") for name in kernels]
+    rows = []
+    for name in set_families(material):
+        if name not in set(table["training_set"]):
+            continue
+        cells = [
+            interval(*known.loc[(name, *key), ["score", "low", "high"]].astype(float), 2) if (name, *key) in known.index
+            else NOTHING for key in columns
+        ]  # fmt: skip
+        rows.append([set_label(name), *cells])
+    head = [
+        f"{kernel(name)}, {'per class' if label == 'mean' else 'all classes together'}, order {order}"
+        for name, order, label in columns
+    ]
+    return Table(["training set", *head], rows)
+
+
+def quality(material: Material) -> Table:
+    """Synthetic images against real ones."""
+    table = material.table("quality")
+    table = table[table["label"].isin(["mean", "overall"])] if len(table) else table
+    rows = []
+    for row in table.to_dict("records"):
+        digits = 3 if abs(row["value"]) < 10 else 1
+        text = QUALITY.get(row["measure"], plain(row["measure"]))
+        rows.append([text, interval(row["value"], row["low"], row["high"], digits), str(int(row["n"]))])
+    return Table(["measure", "value", "n (per class, or images)"], rows)
+
+
+def shifts(material: Material, model: str) -> Table:
+    """The strongest shift of every condition, and how many pass the correction."""
+    table = material.table("shift", model)
+    if table.empty:
+        return Table([], [])
+    # Raw dW under weight decay is arithmetic, not evidence.
+    table = table[~table["test_family"].str.contains("not corrected", na=False)]
+    rows = []
+    for condition in material.conditions(model)["condition"]:
+        own = table[(table["condition"] == condition) & np.isfinite(table["standardised"])]
+        if own.empty:
+            continue
+        best = own.loc[own["t"].abs().idxmax()]
+        rows.append(
+            [
+                told(condition),
+                f"{measure(best['measure'])} of {best['layer']} ({plain(best['matrix'])})",
+                f"{number(best['shift'])}{' (log10)' if best['unit'] == 'log10' else ''}",
+                fixed(best["standardised"], 1, sign=True),
+                number(best["minimum_detectable"] / best["noise_sd"], 2),
+                probability(best["q"]),
+                f"{int((own['q'] < material.level).sum())} of {len(own)}",
+                f"{int(best['n'])} / {int(best['n_baseline'])}",
+            ]
+        )
+    head = ["condition", "strongest shift", "size", "in noise units", "smallest detectable, noise units", "q"]
+    return Table([*head, f"shifts with q < {material.level:g}", "runs / baseline runs"], rows, 2)
+
+
+def metric(material: Material, model: str) -> Table:
+    """Equivalents, gains and efficiency of every condition."""
+    table = material.table("metric", model)
+    if table.empty:
+        return Table([], [])
+    kernels = [name.removeprefix("efficiency_") for name in table if name.startswith("efficiency_")]
+    kernels = [name for name in kernels if f"{name}_low" in kernels]
+    families = [family for family in CONTROLS if f"{family}_equivalent" in table]
+    order = {name: place for place, name in enumerate(material.conditions(model)["condition"])}
+    rows = []
+    for row in sorted(table.to_dict("records"), key=lambda row: order.get(row["condition"], len(order))):
+        cells = [told(row["condition"]), str(int(row["n"]))]
+        for family in families:
+            text = _interval(row, f"{family}_equivalent", 2)
+            beyond = bool(row.get(f"{family}_beyond")) and text != NOTHING
+            cells += [f"at least {text}" if beyond else text, _interval(row, f"{family}_residual", 2)]
+        cells.append(_interval(row, "regularisation_gain", 1))
+        for name in kernels:
+            cells += [_interval(row, f"diversity_gain_{name}", 2), _interval(row, f"efficiency_{name}", 1)]
+        rows.append(cells)
+    head = ["condition", "runs"]
+    for family in families:
+        head += [f"{plain(family)} equivalent", f"left unexplained by {plain(family)}"]
+    head.append("regularisation gain")
+    for name in kernels:
+        head += [f"diversity gain, {kernel(name)}", f"efficiency, {kernel(name)}"]
+    return Table(head, rows)
+
+
+def validation(material: Material, model: str) -> Table:
+    """Rank correlation of every predictor with every benefit."""
+    table = material.table("validation", model)
+    if table.empty:
+        return Table([], [])
+    table = table[table["scope"] == "data"]
+    benefits = list(dict.fromkeys(table["benefit"]))
+    rows = []
+    for predictor, group in table.groupby("predictor", sort=False):
+        known = group.drop_duplicates("benefit").set_index("benefit")
+        cells = [interval(*known.loc[name, ["correlation", "low", "high"]].astype(float), 2) for name in benefits]
+        rows.append([_predictor(str(predictor)), *cells, str(int(group["n"].max()))])
+    return Table(["predictor", *(f"{plain(name)} gain" for name in benefits), "conditions"], rows)
+
+
+def skipped(material: Material) -> Table:
+    """Matrices that were not analysed, or not fully, with the reason."""
+    table = material.table("spectra")
+    if table.empty or "reason" not in table:
+        return Table([], [])
+    table = table[table["reason"].fillna("") != ""]
+    rows = []
+    for (model, reason), group in table.groupby(["model", "reason"], sort=False):
+        names = list(dict.fromkeys(group["layer"]))
+        told_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        runs = group.drop_duplicates(["condition", "seed"])
+        matrices = ", ".join(dict.fromkeys(group["matrix"]))
+        rows.append([model, told_names, matrices, reason, str(len(names)), str(len(runs))])
+    return Table(["network", "layers", "matrices", "reason", "layers", "runs"], rows, 4)
+
+
+def diverged(material: Material) -> list[str]:
+    """Runs whose training broke off."""
+    runs = material.table("runs")
+    if "diverged" not in runs:
+        return []
+    broken = runs[runs["diverged"].fillna(False).astype(bool)]
+    return [f"{row.model}, {told(row.condition)}, seed {row.seed}" for row in broken.itertuples()]
+
+
+def _by_run(table: pd.DataFrame, score: str) -> pd.DataFrame:
+    return table.groupby(["condition", "seed"])[score].mean().rename("value").reset_index()
+
+
+def _interval(row: dict, name: str, digits: int) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def _predictor(name: str) -> str:
+    for start, text in (("diversity_gain_", "diversity gain"), ("efficiency_", "efficiency")):
+        if name.startswith(start):
+            return f"{text}, {kernel(name.removeprefix(start))}"
+    return {"mean_alpha_shift": "shift of mean alpha"}.get(name, plain(name))

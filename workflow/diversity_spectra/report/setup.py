@@ -1,0 +1,129 @@
+"""What was run, in words: data, generator, networks, conditions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from diversity_spectra.report.material import FAMILIES, Material
+from diversity_spectra.report.table import Table
+from diversity_spectra.report.words import NOTHING, counted, listing, plain
+from diversity_spectra.report.words import condition as told
+
+DATA = {
+    "digits": "embedded MNIST digits (28 x 28, grey)",
+    "torchvision": "{name}, through torchvision",
+    "image_folder": "images in the folder {path}",
+}
+
+
+def summary(material: Material) -> list[tuple[str, str]]:
+    """Pairs of heading and sentence."""
+    config, runs = material.config, material.table("runs")
+    conditions = material.table("conditions")
+    trained = f"{len(runs)} runs: {counted([len(material.models)], 'network')}, {len(conditions)} conditions in all"
+    steps = (
+        {model: runs.loc[runs["model"] == model, "steps"].max() for model in material.models} if "steps" in runs else {}
+    )
+    if steps:
+        trained += "; all conditions of a network take the same number of optimiser steps"
+    facts = [("Runs", trained + ".")]
+    if config:
+        facts.append(("Training images", _data(config["data"], material)))
+    facts.append(("Test sets", _test_sets(material)))
+    if config:
+        facts.append(("Synthetic images", generator(config)))
+    return facts
+
+
+def generator(config: dict) -> str:
+    """Where synthetic images come from, and whether outside information came with them."""
+    made = config.get("generator")
+    if not made:
+        return "None in this experiment."
+    count = f"{made['images_per_class']} images per class" if "images_per_class" in made else "images"
+    if made["kind"] == "ddpm":
+        pool = made["train_on"] == "pool"
+        source = (
+            f"on {config['data'].get('pool_per_class', 0)} other images per class of the same data set, which no "
+            "classifier is trained on: this is outside information, as a public model brings it too, so a benefit may "
+            "come from those images and not from generating"
+            if pool
+            else "on the training images alone: no outside information"
+        )
+        return (
+            f"{count} from a small class-conditional diffusion model, trained by the workflow for "
+            f"{made['train_steps']} steps {source}. Sampled in {made['inference_steps']} steps with guidance "
+            f"{made['guidance']:g}."
+        )
+    if made["kind"] == "image_set":
+        return f"Images given by the user ({made['path']}); what their generator had seen is not known to the workflow."
+    way = "from prompts" if made["kind"] == "text_to_image" else f"from training images (strength {made['strength']:g})"
+    revision = f", revision {made['revision']}" if made.get("revision") else ""
+    prompts = listing([f"“{prompt}”" for prompt in made["prompts"]])
+    return (
+        f"{count} {way} with {made['model']}{revision}: a public model, which brings outside information. Prompts: "
+        f"{prompts}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
+    )
+
+
+def models(material: Material) -> Table:
+    """One row per network."""
+    configured = {model["name"]: model for model in material.config.get("models", [])}
+    rows = []
+    for name in material.models:
+        made, runs = configured.get(name, {}), material.table("runs", name)
+        conditions = material.conditions(name)
+        baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
+        others = runs[~runs["condition"].isin(baseline)]["condition"].value_counts()
+        places = runs["dropout_places"].replace("", pd.NA).dropna() if "dropout_places" in runs else []
+        weights = made.get("weights", NOTHING)
+        rows.append(
+            [
+                name,
+                made.get("architecture", NOTHING),
+                "from scratch" if weights == "none" else weights,
+                str(int(runs["steps"].max())) if "steps" in runs and runs["steps"].notna().any() else NOTHING,
+                str(made.get("batch_size", NOTHING)),
+                f"{made['lr']:g}" if "lr" in made else NOTHING,
+                str(len(conditions)),
+                str(int(runs["condition"].isin(baseline).sum())),
+                counted(list(others), "run") if len(others) else NOTHING,
+                _short(places.iloc[0]) if len(places) else NOTHING,
+            ]
+        )
+    head = ["network", "architecture", "weights", "steps", "batch", "learning rate", "conditions"]
+    return Table([*head, "baseline runs", "runs of each other condition", "dropout acts in"], rows, 3)
+
+
+def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:
+    """By network: family and its conditions, weakest first."""
+    result = {}
+    for model in material.models:
+        table = material.conditions(model)
+        groups = [(family, table.loc[table["family"] == family, "condition"]) for family in FAMILIES]
+        result[model] = [(plain(family), ", ".join(map(told, names))) for family, names in groups if len(names)]
+    return result
+
+
+def _data(data: dict, material: Material) -> str:
+    text = DATA.get(data["kind"], data["kind"]).format(**data)
+    if data.get("train_per_class"):
+        text += f", {data['train_per_class']} per class"
+    if material.samples:
+        text += f", {len(material.samples[0].classes)} classes shown"
+    return text[0].upper() + text[1:] + "."
+
+
+def _test_sets(material: Material) -> str:
+    table = material.table("evaluation")
+    if table.empty:
+        return "Not evaluated."
+    sets = table.groupby("shift", sort=False)["set"].unique()
+    kinds = {"none": "in distribution", "natural": "another source", "corruption": "corrupted test images"}
+    return "; ".join(f"{text}: {', '.join(sets[kind])}" for kind, text in kinds.items() if kind in sets) + "."
+
+
+def _short(places: str) -> str:
+    """The first and the last of many module names."""
+    names = str(places).split(", ")
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, ..., {names[-1]} ({len(names)} places)"

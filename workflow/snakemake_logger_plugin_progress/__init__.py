@@ -1,0 +1,158 @@
+"""`snakemake --logger progress`: one line per finished job, with what is running and an estimate of what remains.
+
+A failed job is named by stage, model, condition and seeds, with the reason from its log in one line.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from logging import WARNING, LogRecord
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+BLOCK = re.compile(r"^(\w+?)_(\d+)_(\d+)$")
+KEY = re.compile(r"-[0-9a-f]{12}$")
+
+
+def job_name(rule: str, wildcards: dict) -> str:
+    """A job in words: `finetune mlp/dropout-0.3, seeds 0-7`."""
+    block = BLOCK.match(rule)
+    stage = block[1] if block else rule
+    item = KEY.sub("", str(wildcards.get("item", "")))
+    seeds = f", seeds {block[2]}-{block[3]}" if block else ""
+    return f"{stage} {item}{seeds}".strip()
+
+
+def reason_in_log(paths: list[str]) -> str:
+    """The last line of a job's log that says what went wrong, or its last line."""
+    for path in paths:
+        try:
+            lines = [line.strip() for line in Path(str(path).split(" ")[0]).read_text(errors="replace").splitlines()]
+        except OSError:
+            continue
+        lines = [line for line in lines if line]
+        errors = [line for line in lines if line.startswith("error:")]
+        if lines:
+            return (errors or lines)[-1]
+    return "it left no message; was it killed (out of memory)?"
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Estimate:
+    """What remains: jobs of each rule at the mean duration of its finished ones, over the jobs that run at a time."""
+
+    def __init__(self) -> None:
+        self.left: Counter[str] = Counter()
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def finished(self, stage: str, seconds: float) -> None:
+        self.left[stage] -= 1
+        self.seconds[stage].append(seconds)
+
+    def remaining(self, elapsed: float) -> float | None:
+        durations = [value for values in self.seconds.values() for value in values]
+        if len(durations) < 3 or elapsed < 5:
+            return None
+        overall = sum(durations) / len(durations)
+        means = {stage: sum(values) / len(values) for stage, values in self.seconds.items()}
+        work = sum(count * means.get(stage, overall) for stage, count in self.left.items())
+        return work / max(1.0, sum(durations) / elapsed)
+
+
+class LogHandler(LogHandlerBase):
+    """Receives Snakemake's events and prints lines; needs no terminal, so a log of it reads the same."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.start = time.monotonic()
+        self.estimate = Estimate()
+        self.names: dict[int, tuple[str, str]] = {}
+        self.running: dict[int, float] = {}
+        self.failed: list[str] = []
+        self.done, self.total = 0, 0
+
+    def emit(self, record: LogRecord) -> None:
+        try:
+            self.handle_event(record)
+        except Exception:
+            self.handleError(record)
+
+    def handle_event(self, record: LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            self.plan(record.stats)
+        elif event == LogEvent.JOB_INFO:
+            self.announce(record)
+        elif event == LogEvent.SHELLCMD and self.common_settings.printshellcmds and getattr(record, "shellcmd", None):
+            self.say(record.shellcmd)
+        elif event == LogEvent.JOB_FINISHED:
+            self.finish(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            self.fail(record)
+        elif event == LogEvent.ERROR or (event is None and record.levelno >= WARNING):
+            self.say(record.getMessage())
+        elif event is None and record.getMessage().startswith("Nothing to be done"):
+            self.say("Nothing to be done: every result is there and up to date.")
+
+    def plan(self, stats: dict) -> None:
+        if self.total:  # a dry run tells it again at its end
+            return
+        for rule, count in stats.items():
+            if rule != "total":
+                block = BLOCK.match(rule)
+                self.estimate.left[block[1] if block else rule] += count
+        self.total = sum(self.estimate.left.values())
+        jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items() if stage != "all")
+        self.say(f"{self.total} jobs: {jobs}")
+
+    def announce(self, record: LogRecord) -> None:
+        name = job_name(record.rule_name, record.wildcards or {})
+        self.names[record.jobid] = (name, name.split(" ")[0])
+        self.running[record.jobid] = time.monotonic()
+        if self.common_settings.dryrun and record.rule_name != "all":
+            self.say(f"would run {name}: {str(record.reason).split(':')[0].lower()}")
+
+    def finish(self, jobid: int) -> None:
+        name, stage = self.names.get(jobid, (str(jobid), "job"))
+        now = time.monotonic()
+        seconds = now - self.running.pop(jobid, now)
+        self.done += 1
+        self.estimate.finished(stage, seconds)
+        if stage == "all":
+            return
+        parts = [f"{name}: {clock(seconds)}"]
+        if self.running:
+            parts.append("running: " + "; ".join(self.names[other][0] for other in self.running))
+        remaining = self.estimate.remaining(now - self.start)
+        if remaining is not None and self.done < self.total:
+            parts.append(f"about {clock(remaining)} left")
+        width = len(str(self.total))
+        self.say(f"{self.done:>{width}}/{self.total}  {clock(now - self.start)}  " + " | ".join(parts))
+
+    def fail(self, record: LogRecord) -> None:
+        name, _ = self.names.get(record.jobid, (record.rule_name, ""))
+        self.running.pop(record.jobid, None)
+        if name in self.failed:
+            return
+        self.failed.append(name)
+        logs = [str(path) for path in record.log or []]
+        where = f" (log: {', '.join(path.split(' ')[0] for path in logs)})" if logs else ""
+        self.say(f"FAILED {name}: {reason_in_log(logs)}{where}")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr, flush=True)
