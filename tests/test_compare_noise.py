@@ -23,8 +23,8 @@ def test_shrinkage_moves_uncertain_estimates_to_the_common_one():
     rng = np.random.default_rng(1)
     estimates = rng.chisquare(3, size=200) / 3  # all of a true variance of 1
     logs, share = shrink(np.log(estimates), np.full(200, 3.0))
-    assert logs.std() < 0.3 * np.log(estimates).std()
-    assert logs.mean() == pytest.approx(0, abs=0.15)
+    assert logs.std() < 0.5 * np.log(estimates).std()
+    assert np.median(logs) == pytest.approx(0, abs=0.15)
     assert share.max() < 0.4
     certain, kept = shrink(np.log([1.0, 100.0]), np.array([500.0, 500.0]))
     assert certain == pytest.approx(np.log([1.0, 100.0]), abs=0.05) and kept.min() > 0.99

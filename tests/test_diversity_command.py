@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+
 from diversity_spectra import cli, imageset
 from diversity_spectra.diversity import embedding
 from diversity_spectra.errors import UserError

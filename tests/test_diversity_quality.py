@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from diversity_spectra.diversity import quality
 from scipy import linalg
+
+from diversity_spectra.diversity import quality
 
 
 def gaussian(n, d=6, shift=0.0, scale=1.0, seed=0):

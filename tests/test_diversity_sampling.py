@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from diversity_spectra.diversity import vendi
 
 CLASSES = ["ant", "bee", "cat"]

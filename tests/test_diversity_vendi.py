@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 from diversity_spectra.diversity import vendi
 
 ORDERS = vendi.ORDERS

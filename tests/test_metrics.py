@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from diversity_spectra.evaluate import metrics
 
 TOLERANCE = 1e-12  # float64 sums of up to a thousand terms

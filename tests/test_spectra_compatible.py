@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from diversity_spectra.spectra import compatible, measures, powerlaw
+from diversity_spectra.spectra import compatible, decompose, measures, powerlaw
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.table import analyse
 
 weightwatcher = pytest.importorskip("weightwatcher")
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine the threads of BLAS wait for each other longer than they work."""
+    with decompose.one_blas_thread():
+        yield
+
 
 SAME = 1e-6
 SAME_FIT = 1e-2

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import reference_spectra as reference
 
-from diversity_spectra.spectra import alternatives, marchenko_pastur, measures, powerlaw
+from diversity_spectra.spectra import alternatives, decompose, marchenko_pastur, measures, powerlaw
 from diversity_spectra.spectra.options import Options
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine the threads of BLAS wait for each other longer than they work."""
+    with decompose.one_blas_thread():
+        yield
+
 
 # Fits by running sums and by fresh sums differ by rounding only.
 ROUNDING = 1e-9

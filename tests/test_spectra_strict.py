@@ -15,6 +15,13 @@ from diversity_spectra.spectra.table import Reference, analyse
 from diversity_spectra.spectra.tensors import Entry
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine the threads of BLAS wait for each other longer than they work."""
+    with decompose.one_blas_thread():
+        yield
+
+
 def matrix(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 

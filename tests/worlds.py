@@ -184,7 +184,8 @@ def _spectra(run: dict, latent: np.ndarray, matrices: tuple[str, ...], kappa: fl
                 "xmin": 10.0**shrinking * 0.5,
                 "log_alpha_norm": measures["alpha"] * log_norm,
                 "alpha_weighted": measures["alpha"] * (log_norm - np.log10(measures["stable_rank"])),
-                "overlap": 0.9 if len(matrices) > 1 and matrix == "W" else np.nan,
+                "subspace_overlap_long": 0.9 if len(matrices) > 1 and matrix == "W" else np.nan,
+                "subspace_overlap_short": 0.8 if len(matrices) > 1 and matrix == "W" else np.nan,
                 "reason": "",
             }
             row = {**run, "layer": f"fc{layer + 1}", "depth": layer, "matrix": matrix, **measures, **derived}

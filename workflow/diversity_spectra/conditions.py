@@ -70,7 +70,9 @@ def expand(families: Conditions) -> list[Condition]:
     for kind in type(families.augmentation).model_fields:
         for level in getattr(families.augmentation, kind):
             recipe = DataRecipe(augmentations=((kind, float(level)),))
-            conditions.append(Condition(f"augmentation-{recipe.name}", "augmentation", kind, float(level), recipe=recipe))
+            conditions.append(
+                Condition(f"augmentation-{recipe.name}", "augmentation", kind, float(level), recipe=recipe)
+            )
     for synthetic in families.synthetic:
         for ratio in synthetic.ratios:
             recipe = DataRecipe(synthetic=ratio, mode=synthetic.mode)

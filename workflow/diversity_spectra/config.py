@@ -136,7 +136,8 @@ class Ddpm(Model):
 
     kind: Literal["ddpm"] = _field(description="train a small diffusion model here")
     train_on: Literal["train", "pool"] = _field(
-        "train", description="`train`: no outside information; `pool`: other images of the data set, as a public model has"
+        "train",
+        description="`train`: no outside information; `pool`: other images of the data set, as a public model has",
     )
     images_per_class: Count = _field(100, description="synthetic images per class to generate")
     train_steps: Count = _field(800, description="optimiser steps of the diffusion model")
@@ -150,7 +151,9 @@ class Ddpm(Model):
 
 class _Diffusers(Model):
     model: str = _field(min_length=1, description="hub id or local folder of a diffusers pipeline")
-    revision: str | None = _field(None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub model (needed for a hub id)")
+    revision: str | None = _field(
+        None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub model (needed for a hub id)"
+    )
     images_per_class: Count = _field(100, description="synthetic images per class to generate")
     prompts: list[Annotated[str, Field(min_length=1)]] = _field(
         ["a photo of a {name}"], min_length=1, description="templates; {name} is the class, used in turn"
@@ -208,7 +211,9 @@ class Dropout(Model):
     """Dropout (Srivastava et al. 2014)."""
 
     rates: list[Rate] = _field(min_length=1, description="dropout probabilities")
-    where: Literal["blocks", "head"] = _field("blocks", description="inside the blocks too, or only before the classifier")
+    where: Literal["blocks", "head"] = _field(
+        "blocks", description="inside the blocks too, or only before the classifier"
+    )
 
     _distinct = field_validator("rates")(_unique)
 
@@ -224,12 +229,20 @@ class WeightDecay(Model):
 class Augmentation(Model):
     """Kinds of augmentation, each with its levels in natural units."""
 
-    gaussian_noise: list[Annotated[float, Field(gt=0, le=2)]] = _field([], description="sigma, in units of the pixel range")
+    gaussian_noise: list[Annotated[float, Field(gt=0, le=2)]] = _field(
+        [], description="sigma, in units of the pixel range"
+    )
     rotation: list[Annotated[float, Field(gt=0, le=180)]] = _field([], description="largest angle, degrees")
     resized_crop: list[Annotated[float, Field(gt=0, lt=1)]] = _field([], description="smallest share of the area kept")
-    random_erasing: list[Annotated[float, Field(gt=0, lt=1)]] = _field([], description="largest share of the area erased")
-    color_jitter: list[Annotated[float, Field(gt=0, le=1)]] = _field([], description="strength of brightness, contrast, saturation")
-    randaugment: list[Annotated[int, Field(ge=1, le=30)]] = _field([], description="magnitude of RandAugment (2 operations)")
+    random_erasing: list[Annotated[float, Field(gt=0, lt=1)]] = _field(
+        [], description="largest share of the area erased"
+    )
+    color_jitter: list[Annotated[float, Field(gt=0, le=1)]] = _field(
+        [], description="strength of brightness, contrast, saturation"
+    )
+    randaugment: list[Annotated[int, Field(ge=1, le=30)]] = _field(
+        [], description="magnitude of RandAugment (2 operations)"
+    )
     augmix: list[Annotated[int, Field(ge=1, le=10)]] = _field([], description="severity of AugMix")
 
     _distinct = field_validator("*")(_unique)
@@ -238,7 +251,9 @@ class Augmentation(Model):
 class Synthetic(Model):
     """Synthetic images in the training set; the number of optimiser steps stays the same."""
 
-    ratios: list[Annotated[float, Field(gt=0, le=100)]] = _field(min_length=1, description="synthetic images per real image")
+    ratios: list[Annotated[float, Field(gt=0, le=100)]] = _field(
+        min_length=1, description="synthetic images per real image"
+    )
     mode: Literal["added", "replaced"] = _field(
         "added", description="`added` to the real images, or `replaced`: so large a share of the real images gives way"
     )
@@ -258,7 +273,9 @@ class Combination(Model):
     dropout: Rate | None = _field(None, description="dropout probability")
     weight_decay: Positive | None = _field(None, description="decay")
     augmentation: dict[str, float] = _field({}, description="kind: level")
-    synthetic: Annotated[float, Field(gt=0, le=100)] | None = _field(None, description="synthetic images added per real image")
+    synthetic: Annotated[float, Field(gt=0, le=100)] | None = _field(
+        None, description="synthetic images added per real image"
+    )
 
     @model_validator(mode="after")
     def _several(self) -> Combination:
@@ -305,15 +322,23 @@ class TrainedModel(Model):
     steps: Count = _field(description="optimiser steps, the same for every condition")
     batch_size: int = _field(32, ge=1, le=65536, description="images per step")
     lr: Positive = _field(description="peak learning rate of AdamW", le=10)
-    warmup: float = _field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate; then cosine to 0")
+    warmup: float = _field(
+        0.1, ge=0, lt=1, description="share of the steps with rising learning rate; then cosine to 0"
+    )
     clip: Positive | None = _field(1.0, description="largest gradient norm; null = no clipping")
     freeze_norm: bool = _field(False, description="keep BatchNorm's running statistics as pretrained")
-    precision: Literal["float32", "bfloat16", "float16"] = _field("float32", description="autocast precision of training")
+    precision: Literal["float32", "bfloat16", "float16"] = _field(
+        "float32", description="autocast precision of training"
+    )
     flip: bool = _field(False, description="mirror half of the images at random in every condition (not for digits)")
     label_smoothing: float = _field(0.0, ge=0, lt=1, description="label smoothing in every condition")
-    on_divergence: Literal["fail", "record"] = _field("fail", description="what a loss that is not finite does to the run")
+    on_divergence: Literal["fail", "record"] = _field(
+        "fail", description="what a loss that is not finite does to the run"
+    )
     seeds: int = _field(3, ge=1, le=100000, description="runs of each condition")
-    baseline_runs: int = _field(6, ge=2, le=100000, description="runs of the baseline, the noise model: at least 2 x seeds")
+    baseline_runs: int = _field(
+        6, ge=2, le=100000, description="runs of the baseline, the noise model: at least 2 x seeds"
+    )
     seeds_per_job: int = _field(1, ge=1, le=10000, description="runs of one condition that share a process")
     conditions: Conditions = _field(Conditions(), description="what is compared")
 
@@ -327,7 +352,9 @@ class TrainedModel(Model):
 class Diversity(Model):
     """How diversity is measured: the Vendi score (Friedman and Dieng 2023, arXiv 2210.02410)."""
 
-    orders: list[Literal["1", "2", "inf"]] = _field(["1", "2", "inf"], min_length=1, description="orders of the Renyi entropy")
+    orders: list[Literal["1", "2", "inf"]] = _field(
+        ["1", "2", "inf"], min_length=1, description="orders of the Renyi entropy"
+    )
     embedding: str = _field(
         "none", pattern=r"^[A-Za-z0-9_.]+(:.+)?$", description="architecture:weights of the embedding kernel, or none"
     )
@@ -357,7 +384,9 @@ class Report(Model):
     """What the report looks like."""
 
     title: Annotated[str, Field(max_length=200)] = _field("", description="heading; empty = the experiment's name")
-    palette: Literal["colorblind", "deep", "muted", "dark"] = _field("colorblind", description="seaborn palette of the families")
+    palette: Literal["colorblind", "deep", "muted", "dark"] = _field(
+        "colorblind", description="seaborn palette of the families"
+    )
     style: LocalPath | None = _field(None, description="a matplotlib style file for the figures")
     dpi: int = _field(150, ge=30, le=600, description="resolution of the PNG figures")
 
@@ -479,14 +508,21 @@ def _explain(error: ValidationError) -> Iterable[str]:
     for item in error.errors(include_url=False):
         # Pydantic puts the tag of a discriminated union into the location; the user never wrote it there.
         location = [part for part in item["loc"] if part not in _TAGS]
-        if location and isinstance(item["loc"][-1], str) and item["loc"][-1] in _TAGS and item["type"] == "extra_forbidden":
+        if (
+            location
+            and isinstance(item["loc"][-1], str)
+            and item["loc"][-1] in _TAGS
+            and item["type"] == "extra_forbidden"
+        ):
             location = [*location, item["loc"][-1]]
         path = _dotted(location) or "(top level)"
         message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         if item["type"] == "extra_forbidden":
             known = sorted(set(_siblings(location[:-1])))
             close = difflib.get_close_matches(str(location[-1]), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}" if known else "not known"
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}" if known else "not known"
+            )
             yield f"{path}: unknown key; {hint}"
         elif item["type"] == "missing":
             yield f"{path}: missing; it has no default"

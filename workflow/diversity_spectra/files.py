@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -65,7 +67,9 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays by name, compressed; identical arrays give identical bytes."""
+    """Write arrays by name, compressed."""
+    import numpy as np
+
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 

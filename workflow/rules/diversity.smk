@@ -20,4 +20,4 @@ rule diversity:
     params:
         job=job("diversity"),
     shell:
-        "diversity-spectra diversity --job {params.job:q} {DEVICE} >{log} 2>&1"
+        "diversity-spectra diversity --job {params.job:q} {DEVICE} --threads {threads} >{log} 2>&1"

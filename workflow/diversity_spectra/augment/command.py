@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         for position, (origin, index, copy) in enumerate(rows):
             image = sources[origin].images[index]
-            images[position] = augmented(image, augmentations, copy, settings["seed"], origin, index) if augmentations else image
+            images[position] = (
+                augmented(image, augmentations, copy, settings["seed"], origin, index) if augmentations else image
+            )
             if (position + 1) % 10_000 == 0:
                 log.info("%d of %d images", position + 1, len(rows))
         images.flush()

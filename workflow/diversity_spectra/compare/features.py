@@ -38,7 +38,8 @@ MEASURES = {
     "num_pl_spikes": Measure(),
     "log_alpha_norm": Measure(scale="alpha"),
     "alpha_weighted": Measure(scale="alpha"),
-    "overlap": Measure(),
+    "subspace_overlap_long": Measure(),
+    "subspace_overlap_short": Measure(),
 }
 
 

@@ -45,7 +45,7 @@ def _depth(layer: str, depth: dict[str, int]) -> int:
     return depth.get(layer, -1)
 
 
-def _labelled(frame, identity: dict):  # noqa: ANN001, ANN202
+def _labelled(frame, identity: dict):
     for position, (name, value) in enumerate(identity.items()):
         frame.insert(position, name, value)
     return frame

@@ -103,8 +103,8 @@ def signed_length(gram: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str) -> dict[str, np.ndarray]:
     """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard deviation.
 
-    Scores of order 1, mean over classes. The deviation is read off the scores' intervals, taken as 95 % ones on the
-    log scale; it says how well the score is known, not how it would vary with another training set.
+    Scores of order 1, mean over classes. The deviation is read off the scores' intervals, taken as symmetric 95 % ones
+    (which may reach below 0, so on the linear scale, divided by the score); it says how well the score is known, not how it would vary with another training set.
     """
     scores = diversity[(diversity["order"].astype(str) == "1") & (diversity["label"] == "mean")]
     gains = {}
@@ -112,9 +112,9 @@ def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str
         rows = rows.drop_duplicates("training_set").set_index("training_set")[["score", "low", "high"]].astype(float)
         if baseline not in rows.index:
             continue
-        logs = np.log(rows)
-        deviation = ((logs["high"] - logs["low"]) / (2 * NORMAL_95)).fillna(0.0)
-        gain = (logs["score"] - logs["score"][baseline]).reindex(training_sets).to_numpy()
+        logs = np.log(rows["score"])
+        deviation = ((rows["high"] - rows["low"]) / (2 * NORMAL_95) / rows["score"]).fillna(0.0)
+        gain = (logs - logs[baseline]).reindex(training_sets).to_numpy()
         spread = np.sqrt(deviation.reindex(training_sets).to_numpy() ** 2 + deviation[baseline] ** 2)
         gains[str(kernel)] = np.column_stack([gain, np.where(training_sets == baseline, 0.0, spread)])
     return gains

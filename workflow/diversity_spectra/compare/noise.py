@@ -79,7 +79,7 @@ def shrink(logs: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarra
     real = max(0.0, float(np.average((unbiased - centre) ** 2 - sampling, weights=1 / sampling)))
     shrunk = logs.copy()
     share[known] = real / (real + sampling)
-    # Limited translation (Efron & Morris 1972, doi 10.1080/01621459.1972.10481215): an estimate that stands out is moved
+    # Limited translation (Efron & Morris 1972, doi 10.1080/01621459.1972.10481215): an estimate that stands out moves
     # by no more than its own standard error, so that one unruly condition is not talked down by many quiet ones.
     limit = np.sqrt(sampling)
     shrunk[known] = unbiased + np.clip((1 - share[known]) * (centre - unbiased), -limit, limit)

@@ -75,7 +75,7 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
         result["controls"] = control_table(standard, features.group, conditions, shift, noise, options)
         result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
         result["metric"] = metric_table(features, shift, gains, tables["diversity"], options)
-        result["validation"] = validation_table(result["metric"], options)
+        result["validation"] = validation_table(result["metric"], conditions["training_set"].iloc[0], options)
         for name in ("controls", "alignment", "metric"):
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())

@@ -11,11 +11,11 @@ from diversity_spectra.compare.options import Options
 TARGETS = ("ood_accuracy_gain", "id_accuracy_gain", "calibration_gain")
 
 
-def validation_table(metric: pd.DataFrame, options: Options) -> pd.DataFrame:
+def validation_table(metric: pd.DataFrame, plain: str, options: Options) -> pd.DataFrame:
     """Spearman correlation of every predictor with every benefit, with a bootstrap interval over conditions.
 
-    metric: of one model. scope: `data` = conditions whose training set differs from the baseline's (augmentation,
-    synthetic, combinations with them), where all predictors vary; `all` = every trained condition. Correlations do not
+    metric: of one model. plain: the baseline's training set. scope: `data` = conditions with another training set
+    (augmentation, synthetic, combinations with them), where all predictors vary; `all` = every trained condition. Correlations do not
     change if all conditions move together, so the noise of the shared baseline cannot create them.
     """
     predictors = [
@@ -24,8 +24,7 @@ def validation_table(metric: pd.DataFrame, options: Options) -> pd.DataFrame:
         "mean_alpha_shift",
     ]
     trained = metric[metric["family"] != "checkpoint"]
-    plain = trained.loc[trained["family"].isin(["dropout", "weight_decay"]), "training_set"]
-    scopes = {"data": trained[~trained["training_set"].isin(plain) & trained["family"].ne("dropout")], "all": trained}
+    scopes = {"data": trained[trained["training_set"] != plain], "all": trained}
     rows = []
     for scope, part in scopes.items():
         for target in TARGETS:

@@ -31,7 +31,7 @@ def uci() -> tuple[np.ndarray, np.ndarray]:
     return images[..., None], labels.astype(np.int64)
 
 
-def _to_mnist(image: np.ndarray, pillow) -> np.ndarray:  # noqa: ANN001
+def _to_mnist(image: np.ndarray, pillow) -> np.ndarray:
     """One 8 x 8 image in [0, 1] -> 28 x 28 uint8."""
     from scipy.ndimage import center_of_mass, shift
 

@@ -68,7 +68,7 @@ def read_images(files: Sequence[Path], side: int, out: Path, workers: int) -> tu
     """Read files in parallel into the memory map `out` (N, side, side, 3) uint8.
 
     Returns the map cut to the readable images and the indices (n,) of the files that were read. Files that cannot be
-    read are named in the log; more than one in ten is a `UserError`.
+    read are named in the log; more than three and one in ten is a `UserError`.
     """
     images = np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(len(files), side, side, 3))
     kept: list[int] = []
@@ -83,7 +83,7 @@ def read_images(files: Sequence[Path], side: int, out: Path, workers: int) -> tu
                 kept.append(index)
             if (index + 1) % 5000 == 0:
                 log.info("%d of %d images", index + 1, len(files))
-    if len(failures) > len(files) / 10:
+    if len(failures) > max(3, len(files) / 10):
         raise UserError(f"{len(failures)} of {len(files)} images cannot be read, the first: {failures[0]}")
     images.flush()
     if failures:

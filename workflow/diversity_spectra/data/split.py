@@ -21,7 +21,9 @@ def stratified(labels: np.ndarray, sizes: Sequence[int | None], seed: int, class
         members = np.flatnonzero(labels == label)
         needed = sum(size or 0 for size in sizes)
         if len(members) < max(needed, 1):
-            raise UserError(f"class {name!r} has {len(members)} images, the split takes {max(needed, 1)} of every class")
+            raise UserError(
+                f"class {name!r} has {len(members)} images, the split takes {max(needed, 1)} of every class"
+            )
         members = np.random.default_rng(derive_seed(seed, "split", name)).permutation(members)
         start = 0
         for part, size in zip(parts, sizes, strict=True):

@@ -47,7 +47,7 @@ def read(name: str, root: str, split: str) -> tuple[np.ndarray, np.ndarray, list
     return images, labels, classes or [str(label) for label in range(labels.max() + 1)]
 
 
-def _arrays(data, name: str) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
+def _arrays(data, name: str) -> tuple[np.ndarray, np.ndarray]:
     pixels = getattr(data, "data", None)
     labels = getattr(data, "targets", getattr(data, "labels", None))
     if pixels is not None and labels is not None and hasattr(pixels, "shape"):

@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--subsamples", type=_positive, default=5, metavar="K", help="draws behind the interval (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--device", default="cpu", help="where the embedding runs: cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--threads", type=_positive, default=1, help="CPU threads of the embedding (default: %(default)s)")
     add("--reference", type=Path, metavar="REAL_SET", help="training images that a synthetic set is judged against")
     add("--test", type=Path, metavar="TEST_SET", help="test images, searched for near-copies as well")
     add("--logits", type=Path, metavar="FILE.npy", help="a classifier's logits (N, C) for the images: label agreement")

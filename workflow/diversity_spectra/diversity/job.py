@@ -28,7 +28,7 @@ def run_job(arguments: argparse.Namespace) -> None:
                 per_class=settings["per_class"],
                 subsamples=settings["subsamples"],
                 seed=settings["seed"],
-                device="cpu" if arguments.device == "auto" else arguments.device,
+                device=_device(arguments, settings["embedding"]),
                 reference=inputs.get("reference"),
                 test=inputs.get("test"),
                 logits=None,
@@ -39,3 +39,11 @@ def run_job(arguments: argparse.Namespace) -> None:
         if not compared:
             empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
             empty.to_parquet(folder / "quality.parquet", index=False)
+
+
+def _device(arguments: argparse.Namespace, embedding: str) -> str:
+    if embedding == "none":
+        return "cpu"
+    from diversity_spectra import devices
+
+    return str(devices.choose(arguments.device, arguments.threads))

@@ -32,7 +32,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     job = read_job(arguments.job, arguments.out)
     settings = job["settings"]
-    sets = {role.removeprefix("set:"): imageset.load(path) for role, path in job["inputs"].items() if role.startswith("set:")}
+    sets = {
+        role.removeprefix("set:"): imageset.load(path)
+        for role, path in job["inputs"].items()
+        if role.startswith("set:")
+    }
     classes = len(sets["test"].classes)
     device = devices.choose(arguments.device, arguments.threads)
     for seed in arguments.seeds:
@@ -44,18 +48,22 @@ def run(arguments: argparse.Namespace) -> None:
             for name, images in sets.items():
                 logits = predict(model, images, settings, device)
                 predictions[name] = logits
-                rows.append({"set": name, "shift": shift_of(name, images), **classification_metrics(logits, images.labels)})
+                rows.append(
+                    {"set": name, "shift": shift_of(name, images), **classification_metrics(logits, images.labels)}
+                )
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
             write_npz(folder / "predictions.npz", predictions)
             pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
 
 
 def shift_of(name: str, images: imageset.ImageSet) -> str:
-    """Kind of shift of a test set: none, corruption, or natural (another source)."""
-    return "none" if name == "test" else "corruption" if "corruption" in images.meta else "natural"
+    """Kind of shift of a test set: none, synthetic, corruption, or natural (another source)."""
+    if name in ("test", "synthetic"):
+        return "none" if name == "test" else "synthetic"
+    return "corruption" if "corruption" in images.meta else "natural"
 
 
-def predict(model, images: imageset.ImageSet, settings: dict, device) -> np.ndarray:  # noqa: ANN001
+def predict(model, images: imageset.ImageSet, settings: dict, device) -> np.ndarray:
     """Logits (N, classes) float32, in batches of a fixed size so that they do not depend on the machine's memory."""
     import torch
 

@@ -82,7 +82,9 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
         waiting.rmdir()
 
 
-def _train_one(job: dict, settings: dict, train_set: imageset.ImageSet, seed: int, device, save_every: float, out: Path) -> None:  # noqa: ANN001
+def _train_one(
+    job: dict, settings: dict, train_set: imageset.ImageSet, seed: int, device, save_every: float, out: Path
+) -> None:
     import pandas as pd
     import torch
     from safetensors.torch import save_file
@@ -141,7 +143,9 @@ def _checkpoint(job: dict) -> None:
     model = models.create(settings["architecture"], None, *sizes)
     models.load_weights(model, models.read_weights(settings["checkpoint"], settings["architecture"]), strict_head=True)
     with publish(job, Path(job["out"]) / "seed-0", seed=0) as folder:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors"
+        )
         nothing = {"step": 0, "loss": float("nan"), "accuracy": float("nan")}
         pd.DataFrame([nothing]).to_parquet(folder / "history.parquet", index=False)
         summary = {

@@ -82,7 +82,9 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
         if isinstance(child, nn.Sequential | nn.ModuleList):
             members = [m for m in child if any(True for _ in m.children())]
             found += [m for m in members if not isinstance(m, nn.Sequential | nn.ModuleList)]
-            found += [b for m in members if isinstance(m, nn.Sequential | nn.ModuleList) for b in _blocks(nn.ModuleList([m]))]
+            found += [
+                b for m in members if isinstance(m, nn.Sequential | nn.ModuleList) for b in _blocks(nn.ModuleList([m]))
+            ]
     return found
 
 

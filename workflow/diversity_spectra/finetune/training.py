@@ -102,14 +102,20 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
                         "accuracy": float(correct) / (since * batch),
                         "lr": rate,
                         "images_per_second": since * batch / seconds,
-                        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else math.nan,
+                        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20
+                        if device.type == "cuda"
+                        else math.nan,
                     }
                 )
-                log.info("step %d of %d, loss %.4f, accuracy %.3f", step, steps, mean_loss, outcome.history[-1]["accuracy"])
+                log.info(
+                    "step %d of %d, loss %.4f, accuracy %.3f", step, steps, mean_loss, outcome.history[-1]["accuracy"]
+                )
                 losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
                 if not math.isfinite(mean_loss):
                     if settings["on_divergence"] == "fail":
-                        raise UserError(f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record")
+                        raise UserError(
+                            f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record"
+                        )
                     outcome.diverged = True
                     break
             if not last and resume.due():

@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("sample", "generate one shard of the images"),
         ("join", "join the shards to one image set"),
     ):
-        step = steps.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE)
+        step = steps.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLE
+        )
         add_job(step)
         if name != "join":
             add_device(step)
@@ -103,4 +105,3 @@ def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.Ima
     manifest = pd.DataFrame(rows)
     meta = {"classes": real.classes, "source": {"kind": settings["kind"]}, "generator": settings}
     imageset.save(folder, images, manifest["label"].to_numpy(), manifest, meta)
-

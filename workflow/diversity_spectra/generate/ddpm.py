@@ -29,7 +29,9 @@ def network(shape: tuple[int, int, int], classes: int, channels: list[int]) -> U
     height, width, depth = shape
     fold = UNSHUFFLE * 2 ** (len(channels) - 1)
     if height % fold or width % fold:
-        raise UserError(f"generator: images of {height} x {width} need sides divisible by {fold} for {len(channels)} channels")
+        raise UserError(
+            f"generator: images of {height} x {width} need sides divisible by {fold} for {len(channels)} channels"
+        )
     plain = len(channels) - 1
     return UNet2DModel(
         sample_size=height // UNSHUFFLE,

@@ -142,7 +142,9 @@ def _plan_generator(made: Plan, train: Job, pool: Job | None) -> Job | None:
         inputs = {"generator": trained.out, "classes": train.out}
         settings = {key: settings[key] for key in (*sampling, "kind", "seed")}
     parts = [
-        made.add("shard", f"{settings['kind']}-{shard}", {**settings, "shard": [shard, shards]}, code="generate", **inputs)
+        made.add(
+            "shard", f"{settings['kind']}-{shard}", {**settings, "shard": [shard, shards]}, code="generate", **inputs
+        )
         for shard in range(shards)
     ]
     return made.add("generate", settings["kind"], {"seed": made.config.seed}, shards=[part.out for part in parts])
@@ -190,6 +192,9 @@ def _plan_runs(made: Plan, model: TrainedModel, condition: Condition, train: Job
         finetune = made.add("finetune", name, settings, train=training_set, pretrained=pretrained)
         seeds = tuple(range(model.baseline_runs if condition.family == "baseline" else model.seeds))
     sets = {f"set:{name}": job.out for name, job in made.test_sets.items()}
+    if generated and condition.family == "baseline":
+        # How often a classifier that has seen no synthetic image agrees with their labels.
+        sets["set:synthetic"] = generated.out
     evaluate = made.add("evaluate", name, network, runs=finetune.out, **sets)
     spectra = made.add("spectra", name, config.spectra.model_dump(), runs=finetune.out, pretrained=pretrained)
     made.runs.append(Runs(model, condition, seeds, finetune, evaluate, spectra, condition.recipe.name))

@@ -22,7 +22,9 @@ def run(arguments: argparse.Namespace) -> None:
     made = plan(load(arguments.configfile))
     jobs = [job for stage in made.jobs.values() for job in stage.values() if _matches(job, arguments.target)]
     if not jobs:
-        raise UserError(f"{arguments.target}: no job of {arguments.configfile} makes this; `diversity-spectra plan` lists them")
+        raise UserError(
+            f"{arguments.target}: no job of {arguments.configfile} makes this; `diversity-spectra plan` lists them"
+        )
     for job in jobs:
         print("\n".join(explain(job)))
 
@@ -61,12 +63,16 @@ def _differences(before: dict, after: dict) -> list[str]:
     lines += [f"  {line}" for line in _compared("", before["settings"], after["settings"])]
     for name in sorted({*before["inputs"], *after["inputs"]}):
         if before["inputs"].get(name) != after["inputs"].get(name):
-            lines.append(f"  its input {name!r} is another one: {before['inputs'].get(name)} -> {after['inputs'].get(name)}")
+            lines.append(
+                f"  its input {name!r} is another one: {before['inputs'].get(name)} -> {after['inputs'].get(name)}"
+            )
     return lines
 
 
 def _compared(path: str, before: object, after: object) -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted({*before, *after})
-        return [line for key in keys for line in _compared(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))]
+        return [
+            line for key in keys for line in _compared(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
+        ]
     return [] if before == after else [f"setting {path}: {before!r} -> {after!r}"]

@@ -144,7 +144,7 @@ def alignment(material: Material, model: str) -> Drawing:
         place_y, place_x = np.nonzero(q.to_numpy() < material.level)
         right.scatter(place_x + 0.5, place_y + 0.5, s=3, color=INK, linewidths=0)
     right.set(title="cosine between conditions", xlabel="", ylabel="")
-    right.set_xticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=90)
+    right.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
     left.set_yticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=0)
     for ax, axis in ((left, left.yaxis), (right, right.xaxis)):
         ax.tick_params(length=0)

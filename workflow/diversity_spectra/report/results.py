@@ -67,7 +67,12 @@ def lead(material: Material) -> list[tuple[str, str]]:
         elif seen:
             text = f"{listing(seen)} {'shift' if len(seen) > 1 else 'shifts'} the spectra beyond the noise"
         elif unseen:
-            text = f"{listing(unseen, 'or')} cannot be seen above the noise, so nothing can be compared with it"
+            none = (
+                f"neither {unseen[0]} nor {listing(unseen[1:], 'or')}" if len(unseen) > 1 else f"not even {unseen[0]}"
+            )
+            text = f"{none} can be told from the noise between runs, so nothing can be compared with {_them(unseen)}"
+            if (whole["p_floor"] > material.level).all():
+                text += " (so few runs could not have shown any effect)"
         else:
             text = "no regulariser was run, so there is nothing to compare with"
         claims = material.table("claims", model)
@@ -78,6 +83,10 @@ def lead(material: Material) -> list[tuple[str, str]]:
         text += f". Of the {len(claims)} claims, {listing(counts)}." if counts else ". No claim was judged."
         answers.append((model, text[0].upper() + text[1:]))
     return answers
+
+
+def _them(items: list[str]) -> str:
+    return "them" if len(items) > 1 else "it"
 
 
 def controls(material: Material) -> Table:

@@ -29,12 +29,11 @@ def accuracy(material: Material, model: str) -> Drawing:
         summary = summarise(runs, column, material.level)
         if "baseline" in families and names[families.index("baseline")] in summary.index:
             _band(ax, summary.loc[names[families.index("baseline")]], vertical=True)
-        for place, (name, family) in enumerate(zip(names, families, strict=True)):
-            points = runs.loc[runs["condition"] == name, column]
-            _points(ax, points, np.full(len(points), place), summary, name, family, material, across=True)
+        _marks(ax, conditions, runs, column, summary, material, across=True)
         ax.set_title(f"{SCORES[score]}\n{SHIFTS[shift]}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
-        ax.locator_params(axis="x", nbins=2, min_n_ticks=2)
+        ax.locator_params(axis="x", nbins=3)
+        ax.tick_params(axis="x", labelrotation=45)
     axes[0, 0].set_yticks(range(len(names)), [told(name) for name in names])
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     paint_ticks(axes[0, 0].yaxis, families, material.palette)
@@ -74,9 +73,7 @@ def dose_response(material: Material, model: str) -> Drawing:
                 if members["strength"].notna().all() and len(known) > 1:
                     places = [list(group["condition"]).index(condition) for condition in known]
                     ax.plot(places, summary.loc[known, "mean"], color=colour, lw=1, zorder=2)
-            for place, condition in enumerate(group["condition"]):
-                points = runs.loc[runs["condition"] == condition, name]
-                _points(ax, points, np.full(len(points), place), summary, condition, family, material)
+            _marks(ax, group, runs, name, summary, material)
             ax.set_xlim(-0.6, len(group) - 0.4)
             ax.set_xticks(range(len(group)), [])
             ax.grid(axis="y", color=FAINT, lw=0.5)
@@ -175,23 +172,39 @@ def _band(ax: Axes, row: pd.Series, vertical: bool) -> None:
         span(row["low"], row["high"], color="#e8e8e8", lw=0, zorder=0)
 
 
-def _points(
-    ax: Axes, points: pd.Series, places: np.ndarray, summary: pd.DataFrame, condition: str, family: str,
-    material: Material, across: bool = False,
+def _marks(
+    ax: Axes, conditions: pd.DataFrame, runs: pd.DataFrame, column: str, summary: pd.DataFrame, material: Material,
+    across: bool = False,
 ) -> None:  # fmt: skip
-    """Runs as faint dots, their mean as the family's mark with its interval; `across`: values run along x."""
-    if condition not in summary.index:
-        return
-    colour, row, place = material.palette.colour(family), summary.loc[condition], float(places[0])
-    ends, at = [row["low"], row["high"]], [place, place]
-    runs = (points, places) if across else (places, points)
-    ax.plot(*runs, ".", color=colour, alpha=0.45, ms=4, mew=0, zorder=2, rasterized=len(points) > 200)
-    ax.plot(*((ends, at) if across else (at, ends)), color=colour, lw=1.4, zorder=3)
-    ax.plot(*((row["mean"], place) if across else (place, row["mean"])), marker(family), color=colour, ms=4.5, zorder=4)
+    """Conditions one beside the other: runs as faint dots, their mean as the family's mark with its interval.
+
+    across: values run along x and conditions down, else the other way round.
+    """
+    places = {name: place for place, name in enumerate(conditions["condition"]) if name in summary.index}
+    for family, group in conditions.groupby("family", sort=False):
+        names = [name for name in group["condition"] if name in places]
+        colour, means = material.palette.colour(str(family)), summary.loc[names]
+        at = np.array([places[name] for name in names])
+        own = runs[runs["condition"].isin(names)]
+        dots = {
+            "ls": "",
+            "color": colour,
+            "marker": ".",
+            "alpha": 0.45,
+            "ms": 4,
+            "mew": 0,
+            "rasterized": len(own) > 1000,
+        }
+        mark = {"ls": "", "color": colour, "marker": marker(str(family)), "ms": 4.5}
+        where = own["condition"].map(places)
+        ax.plot(*((own[column], where) if across else (where, own[column])), zorder=2, **dots)
+        ends = ax.hlines if across else ax.vlines
+        ends(at, means["low"], means["high"], color=colour, lw=1.4, zorder=3)
+        ax.plot(*((means["mean"], at) if across else (at, means["mean"])), zorder=4, **mark)
 
 
 def _strength(row) -> str:
     """Tick of one condition: its strength where the panel's title says the rest."""
     if row.family in CONTROLS and np.isfinite(row.strength):
         return f"{row.strength:g}"
-    return told(row.condition).removeprefix("synthetic ")
+    return told(row.condition, broken=True).removeprefix("synthetic ")

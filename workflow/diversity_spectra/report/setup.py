@@ -82,17 +82,17 @@ def models(material: Material) -> Table:
                 name,
                 made.get("architecture", NOTHING),
                 "from scratch" if weights == "none" else weights,
+                _short(places.iloc[0]) if len(places) else NOTHING,
                 str(int(runs["steps"].max())) if "steps" in runs and runs["steps"].notna().any() else NOTHING,
                 str(made.get("batch_size", NOTHING)),
                 f"{made['lr']:g}" if "lr" in made else NOTHING,
                 str(len(conditions)),
                 str(int(runs["condition"].isin(baseline).sum())),
                 counted(list(others), "run") if len(others) else NOTHING,
-                _short(places.iloc[0]) if len(places) else NOTHING,
             ]
         )
-    head = ["network", "architecture", "weights", "steps", "batch", "learning rate", "conditions"]
-    return Table([*head, "baseline runs", "runs of each other condition", "dropout acts in"], rows, 3)
+    head = ["network", "architecture", "weights", "dropout acts in", "steps", "batch", "learning rate", "conditions"]
+    return Table([*head, "baseline runs", "runs of each other condition"], rows, 4)
 
 
 def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:

@@ -130,7 +130,7 @@ def _alphas(name: str, layers: list[str], spectra: dict[tuple[str, str], Spectru
 
 
 def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
-    """Cut off the far left, where single tiny eigenvalues would stretch the axis, and less than one eigenvalue's height."""
+    """Cut off the far left, where single tiny eigenvalues would stretch the axis, and less than one of them."""
     spectra = [values[values > 0] for values in spectra if (values > 0).any()]
     if spectra:
         ax.set_xlim(min(np.quantile(values, 0.02) for values in spectra) / 1.4, max(map(np.max, spectra)) * 1.6)
@@ -172,7 +172,7 @@ def layers(material: Material, model: str) -> Drawing:
     for ax in axes[:, 0]:
         ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 5)
     for ax in axes[-1]:
-        ax.set_xticks(np.arange(len(names)) + 0.5, [told(condition) for condition in names], rotation=90)
+        ax.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
         paint_ticks(ax.xaxis, families, material.palette)
     for ax in list(axes.flat)[len(measures) :]:
         ax.set_axis_off()

@@ -148,16 +148,17 @@ def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:
 
 def notice(text: str) -> Figure:
     """A file for a figure that cannot be drawn: the workflow promises one for every kind."""
-    figure = Figure(figsize=(WIDTH, 0.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8))
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True, color=MUTED)
     return figure
 
 
 def save(figure: Figure, folder: Path, name: str, dpi: int) -> str:
     """Write `name`.svg and `name`.png, the same bytes every time; returns the SVG's text."""
-    figure.draw_without_rendering()
-    # The layout is solved once, not once per format.
-    figure.set_layout_engine("none")
+    # The layout is solved once, not once or twice per format.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     with atomic_file(folder / f"{name}.svg") as path:
         figure.savefig(path, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
         text = path.read_text(encoding="utf-8")

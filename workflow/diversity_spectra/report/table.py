@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """head: text above the columns. rows: cells as text. words: leading columns that hold words; the rest are numbers."""
+    """head: above the columns. rows: cells as text. words: leading columns that hold words; the rest are numbers."""
 
     head: list[str]
     rows: list[list[str]]

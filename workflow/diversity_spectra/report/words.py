@@ -38,12 +38,17 @@ def kernel(name: str) -> str:
     return KERNELS.get(name, plain(name))
 
 
-def condition(name: str) -> str:
-    """`augmentation-gaussian_noise-0.1` is told as `gaussian noise 0.1`; a user's checkpoint keeps its name."""
+def condition(name: str, broken: bool = False) -> str:
+    """`augmentation-gaussian_noise-0.1` is told as `gaussian noise 0.1`; a user's checkpoint keeps its name.
+
+    broken: parts of a combination on lines of their own.
+    """
     if name.startswith("checkpoint-"):
         return name
     parts = [part.removeprefix("augmentation-") for part in name.split("+")]
-    return " + ".join(plain(re.sub(r"-(?=[\d.]+$)", " ", part)).replace("-", " ") for part in parts)
+    return (" +\n" if broken else " + ").join(
+        plain(re.sub(r"-(?=[\d.]+$)", " ", part)).replace("-", " ") for part in parts
+    )
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,0 +1,55 @@
+"""What several tests share: a copy of the checkout in a folder of its own, and the tiny experiment, finished, in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = "tests/configs/tiny.yaml"
+COPIED = ("Snakefile", "config.yaml", "workflow", "tests", "pyproject.toml", "README.md")
+
+
+class Checkout:
+    """A copy of the checkout; commands run in it use its own code."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *command: str, check: bool = True, **options: object) -> subprocess.CompletedProcess:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder / "workflow"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, **options
+        )
+        assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    def snakemake(self, *arguments: str, config: str = TINY, **options: object) -> subprocess.CompletedProcess:
+        return self.run("snakemake", "--configfile", config, "--logger", "progress", *arguments, **options)
+
+
+def copy_checkout(folder: Path) -> Checkout:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the tiny experiment has run to its end. Tests that change it copy it first."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("finished"))
+    checkout.log = checkout.snakemake("--cores", "2").stderr
+    return checkout

@@ -1,0 +1,145 @@
+"""The configuration: what is accepted, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diversity_spectra import config
+from diversity_spectra.conditions import expand
+from diversity_spectra.config import ConfigError, load, parse, read_yaml
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = [ROOT / "config.yaml", *sorted(ROOT.glob("tests/configs/*.yaml"))]
+
+
+@pytest.fixture
+def tiny() -> dict:
+    return read_yaml(ROOT / "tests/configs/tiny.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    load(path)
+
+
+def test_the_default_names_every_key() -> None:
+    """config.yaml is the manual: what it leaves out is a key of another kind of data set or generator."""
+    values = read_yaml(ROOT / "config.yaml")
+    for section, model in (
+        ("generator", config.Ddpm),
+        ("data", config.Digits),
+        ("diversity", config.Diversity),
+        ("spectra", config.Spectra),
+        ("compare", config.Compare),
+        ("report", config.Report),
+        ("execution", config.Execution),
+    ):
+        assert set(values[section]) == set(model.model_fields), section
+    written = {key for model in values["models"] for key in model}
+    rare = {"precision", "flip", "label_smoothing", "on_divergence"}
+    assert written == set(config.TrainedModel.model_fields) - rare
+    commented = (ROOT / "config.yaml").read_text()
+    assert all(key in commented for key in rare)
+
+
+def test_schema_is_current() -> None:
+    stored = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+    assert stored == config.schema(), "run `make schema`"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"difersity": {}}, "difersity: unknown key; did you mean 'diversity'?"),
+        ({"experiment": "../away"}, "experiment: '../away' is not allowed"),
+        ({"experiment": "cache"}, "'cache' is taken"),
+        ({"copies": "2"}, "copies: '2' is not allowed; allowed: a valid integer"),
+        ({"copies": 0}, "copies: 0 is not allowed; allowed: greater than or equal to 1"),
+        ({"models": []}, "models: [] is not allowed"),
+        ({"generator": None}, "synthetic conditions, but there is no `generator`"),
+        ({"data": {"kind": "digits", "train_per_class": 400}}, "the data set has 500"),
+        (
+            {"data": {"kind": "digits", "train_per_clas": 3}},
+            "data.train_per_clas: unknown key; did you mean 'train_per_class'?",
+        ),
+        ({"data": {"kind": "mnist"}}, "data"),
+        ({"seed": True}, "seed: True is not allowed"),
+        ({"report": {"dpi": float("nan")}}, "report.dpi"),
+        ({"generator": {"kind": "text_to_image", "model": "some/model"}}, "add `revision`"),
+    ],
+)
+def test_mistakes_are_named(tiny: dict, change: dict, expected: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse({**tiny, **change}, source="my.yaml")
+    lines = str(raised.value).splitlines()
+    assert any(expected in line for line in lines), lines
+    assert all(line.startswith("my.yaml: ") for line in lines)
+
+
+def test_every_mistake_has_a_line_of_its_own(tiny: dict) -> None:
+    wrong = copy.deepcopy(tiny)
+    wrong["copies"] = -1
+    wrong["models"][0]["lr"] = "fast"
+    wrong["models"][1]["conditions"]["dropout"]["rates"] = [0.5, 1.5]
+    with pytest.raises(ConfigError) as raised:
+        parse(wrong)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 3
+    assert any("models[0].lr: 'fast'" in line for line in lines)
+    assert any("models[1].conditions.dropout.rates[1]: 1.5" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\na: 2\n", "the key 'a' is given twice"),
+        ("- 1\n", "expected a mapping"),
+        ("a: [1\n", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_yaml_is_read_strictly(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        read_yaml(tmp_path / "c.yaml")
+
+
+def test_exponents_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: 1e-3\nb: 2.0e-3\nc: 12\n")
+    assert read_yaml(tmp_path / "c.yaml") == {"a": 1e-3, "b": 2e-3, "c": 12}
+
+
+def test_conditions_have_readable_names() -> None:
+    names = [condition.name for condition in expand(load(ROOT / "config.yaml").models[1].conditions)]
+    assert names[0] == "baseline"
+    assert len(set(names)) == len(names)
+    for name in ("dropout-0.3", "weight_decay-0.1", "augmentation-rotation-25", "synthetic-0.5"):
+        assert name in names
+    assert "dropout-0.3+weight_decay-0.1" in names
+    assert "augmentation-rotation-10+synthetic-0.5" in names
+    assert "synthetic-replaced-0.5" in names
+
+
+@pytest.mark.parametrize("command", [["diversity-spectra", "check"], ["snakemake", "-n"]])
+def test_a_bad_file_ends_in_three_seconds_without_traceback(tmp_path: Path, tiny: dict, command: list[str]) -> None:
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({**tiny, "copies": 0, "modles": []}))
+    program = Path(sys.executable).parent / command[0]
+    done = subprocess.run(
+        [program, *command[1:], "--configfile", tmp_path / "bad.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "copies: 0 is not allowed" in done.stderr
+    assert "modles: unknown key; did you mean 'models'?" in done.stderr

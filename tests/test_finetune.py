@@ -1,0 +1,309 @@
+"""Training: models, dropout, recipes, exact resume, and what becomes of a run that fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diversity_spectra import imageset
+from diversity_spectra.cli import main
+from diversity_spectra.errors import UserError
+from diversity_spectra.files import sha256
+from diversity_spectra.finetune import models, training
+from diversity_spectra.finetune.images import Images
+from diversity_spectra.provenance import canonical
+
+SETTINGS = {
+    "architecture": "mlp_small",
+    "image_size": 28,
+    "resize": "pad",
+    "channels": 1,
+    "steps": 30,
+    "batch_size": 8,
+    "lr": 1e-3,
+    "warmup": 0.1,
+    "clip": 1.0,
+    "freeze_norm": False,
+    "precision": "float32",
+    "flip": False,
+    "label_smoothing": 0.0,
+    "on_divergence": "fail",
+    "dropout": 0.3,
+    "dropout_where": "blocks",
+    "weight_decay": 0.5,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small training set of two kinds of stripes."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = random.integers(0, 60, (40, 28, 28, 1), dtype=np.uint8)
+    images[labels == 0, ::2] += 150
+    images[labels == 1, :, ::2] += 150
+    (tmp_path / "train").mkdir()
+    manifest = pd.DataFrame({"source": np.arange(40)})
+    imageset.save(tmp_path / "train", images, labels, manifest, {"classes": ["rows", "columns"], "source": {}})
+    return tmp_path
+
+
+def job(out: str, **changes: object) -> str:
+    settings = {**SETTINGS, **changes}
+    key = f"{abs(hash(canonical(settings))):012x}"[:12]
+    return canonical({"key": key, "name": "mlp/x", "settings": settings, "inputs": {"train": "train"}, "out": out})
+
+
+def train(out: str, *seeds: int, **changes: object) -> int:
+    return main(["finetune", "train", "--job", job(out, **changes), "--device", "cpu", "--seeds", *map(str, seeds)])
+
+
+def test_a_run_learns_and_is_recorded(workdir: Path) -> None:
+    assert train("out", 0, steps=200) == 0
+    run = json.loads(Path("out/seed-0/run.json").read_text())
+    assert run["train_accuracy"] > 0.95
+    assert run["dropout_places"] == ["drop1", "drop2"]
+    assert run["layers"] == ["fc1", "fc2", "head"]
+    assert not Path("results/cache/.resume").exists() or not any(Path("results/cache/.resume").iterdir())
+    spec = json.loads(Path("out/seed-0/spec.json").read_text())
+    assert spec["seed"] == 0 and spec["device"] == "cpu" and spec["outputs"]["model.safetensors"]
+
+
+def test_a_result_does_not_depend_on_its_block(workdir: Path) -> None:
+    train("together", 0, 1)
+    train("alone", 1)
+    assert sha256("together/seed-1/model.safetensors") == sha256("alone/seed-1/model.safetensors")
+    assert sha256("together/seed-0/model.safetensors") != sha256("alone/seed-1/model.safetensors")
+
+
+def test_finished_seeds_are_kept_when_others_are_added(workdir: Path) -> None:
+    train("out", 0)
+    before = Path("out/seed-0/spec.json").stat().st_mtime_ns
+    train("out", 0, 1)
+    assert Path("out/seed-0/spec.json").stat().st_mtime_ns == before
+    assert Path("out/seed-1/model.safetensors").exists()
+
+
+def test_kappa_is_what_decay_alone_does(workdir: Path) -> None:
+    """With no gradient AdamW's decay shrinks every matrix by kappa, and no vector."""
+    settings = {**SETTINGS, "dropout": 0.0}
+    model = models.create("mlp_small", None, 2, 1, 28)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    images = imageset.load("train")
+    batches = Images(images.images, images.labels, 28, "pad", 1, models.normalisation(model), torch.device("cpu"))
+    # Constant logits have no gradient, so only the decay acts.
+    model.forward = lambda batch: sum(p.sum() for p in model.parameters()) * 0 + torch.zeros(len(batch), 2)
+
+    class Never:
+        stopping = False
+
+        def load(self) -> None: ...
+
+        def due(self) -> bool:
+            return False
+
+        def watching(self):
+            import contextlib
+
+            return contextlib.nullcontext()
+
+    training.train(model, batches, settings, 0, Never())
+    kappa = training.decay_factor(settings)
+    assert kappa < 0.999
+    for name, parameter in model.named_parameters():
+        expected = before[name] * kappa if parameter.ndim > 1 else before[name]
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [training.learning_rate(step, SETTINGS) for step in range(30)]
+    assert rates[2] == max(rates) == 1e-3 and rates[0] < rates[1] < rates[2] and rates[-1] < 1e-5
+    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+
+
+def test_every_image_is_seen_once_per_epoch() -> None:
+    order, epoch, seen = None, -1, []
+    for step in range(15):
+        indices, order, epoch = training._indices(step, 7, 35, 0, order, epoch)
+        seen += indices.tolist()
+    assert all(sorted(seen[start : start + 35]) == list(range(35)) for start in (0, 35, 70))
+
+
+KILLED = """
+import os, signal, sys
+from diversity_spectra import resume
+count = 0
+original = resume.Resume.due
+def due(self):
+    global count
+    count += 1
+    if count == {at}:
+        {action}
+    return original(self)
+resume.Resume.due = due
+from diversity_spectra.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("os.kill(os.getpid(), signal.SIGTERM)", 143)],
+    ids=["SIGKILL", "SIGTERM"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_run_has_the_same_bits(workdir: Path, action: str, code: int, precision: str) -> None:
+    train("whole", 3, precision=precision)
+    arguments = ["finetune", "train", "--job", job("resumed", precision=precision), "--device", "cpu", "--seeds", "3"]
+    arguments += ["--save-every", "0.0001"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED.format(at=17, action=action), *arguments], capture_output=True, text=True
+    )
+    assert killed.returncode == code, killed.stderr
+    assert not Path("resumed").exists()
+    again = subprocess.run([sys.executable, "-m", "diversity_spectra.cli", *arguments], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step" in again.stderr
+    assert sha256("whole/seed-3/model.safetensors") == sha256("resumed/seed-3/model.safetensors")
+
+
+def test_a_damaged_state_is_ignored_and_named(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = job("out")
+    folder = Path("results/cache/.resume") / json.loads(text)["key"]
+    folder.mkdir(parents=True)
+    (folder / "state-0.pt").write_bytes(b"PK\x03\x04 nonsense")
+    assert train("out", 0) == 0
+    assert "damaged and ignored" in caplog.text
+
+
+def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    wild = {"lr": 1e30, "clip": None, "steps": 40, "warmup": 0.0}
+    assert train("out", 5, **wild) == 2
+    error = capsys.readouterr().err
+    assert "error: mlp/x, seed 5: the loss is" in error and "Traceback" not in error
+    assert not Path("out/seed-5").exists()
+    assert train("out", 5, **wild, on_divergence="record") == 0
+    assert json.loads(Path("out/seed-5/run.json").read_text())["diverged"] is True
+
+
+def test_out_of_memory_halves_the_micro_batch(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train("plain", 0, dropout=0.0)
+    whole = training.Images.batch
+
+    def small(self: Images, indices: torch.Tensor, flipped: torch.Tensor | None = None):
+        if len(indices) > 2:
+            raise torch.OutOfMemoryError("too large")
+        return whole(self, indices, flipped)
+
+    monkeypatch.setattr(Images, "batch", small)
+    assert train("small", 0, dropout=0.0) == 0
+    assert "going on with 2 images at a time, 8 per step" in caplog.text
+    plain, halved = (load_file(f"{out}/seed-0/model.safetensors") for out in ("plain", "small"))
+    for name in plain:
+        torch.testing.assert_close(plain[name], halved[name], rtol=1e-3, atol=1e-4)
+
+
+def test_embedded_weights_fit_and_frozen_statistics_stay() -> None:
+    model = models.create("tf_efficientnet_lite0", "embedded", 10, 3, 32)
+    assert models.normalisation(model) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    before = model.bn1.running_mean.clone()
+    training._train_mode(model, freeze_norm=True)
+    model(torch.randn(4, 3, 32, 32))
+    assert torch.equal(before, model.bn1.running_mean)
+    training._train_mode(model, freeze_norm=False)
+    model(torch.randn(4, 3, 32, 32))
+    assert not torch.equal(before, model.bn1.running_mean)
+
+
+@pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224", "convnext_atto"])
+def test_dropout_acts_in_the_blocks_and_only_in_training(architecture: str) -> None:
+    side = 32
+    torch.manual_seed(0)
+    model = models.create(architecture, None, 10, 3, side, 0.5, "blocks")
+    head = models.create(architecture, None, 10, 3, side, 0.5, "head")
+    assert len(models.dropout_places(model)) > len(models.dropout_places(head)) > 0
+    images = torch.randn(2, 3, side, side)
+    features = model.train().forward_features
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        assert not torch.equal(features(images), features(images))
+        model.eval()
+        assert torch.equal(features(images), features(images))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("missing.safetensors", "nor a file"),
+        ("wrong.safetensors", "do not fit the model"),
+        ("code.pth", "cannot be read as weights"),
+    ],
+)
+def test_wrong_weights_are_named_and_nothing_runs(workdir: Path, weights: str, message: str) -> None:
+    save_file({"fc1.weight": torch.zeros(3, 3)}, "wrong.safetensors")
+
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return os.system, ("touch executed",)
+
+    torch.save({"fc1.weight": Evil()}, "code.pth")
+    with pytest.raises(UserError, match=message):
+        models.create("mlp_small", weights, 10, 1, 28)
+    assert not Path("executed").exists()
+
+
+def test_unknown_architecture_is_named() -> None:
+    with pytest.raises(UserError, match="timm has no model 'resnet999'"):
+        models.create("resnet999", None, 10, 3, 32)
+
+
+def test_images_are_the_same_from_memory_and_from_the_map(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = imageset.load("train")
+    arguments = (images.images, images.labels, 32, "pad", 3, ((0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    held = Images(*arguments)
+    monkeypatch.setattr("diversity_spectra.finetune.images.ON_DEVICE_BYTES", 0)
+    mapped = Images(*arguments)
+    assert mapped.held is None
+    indices = torch.tensor([5, 3, 3, 39, 0])
+    for one, other in zip(held.batch(indices), mapped.batch(indices), strict=True):
+        assert torch.equal(one, other)
+    batch, labels = held.batch(indices)
+    assert batch.shape == (5, 3, 32, 32) and labels.tolist() == [1, 1, 1, 1, 0]
+    assert math.isclose(batch[0, 0, 2 + 7, 2 + 9].item(), images.images[5, 7, 9, 0] / 127.5 - 1, abs_tol=1e-5)
+
+
+def test_a_missing_input_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train("out", 0) == 2
+    assert "train: this input is missing" in capsys.readouterr().err
+
+
+def test_a_corrupted_input_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    digests = {"images.npy": sha256("train/images.npy")}
+    Path("train/spec.json").write_text(json.dumps({"outputs": digests}))
+    assert train("out", 0) == 0
+    with Path("train/images.npy").open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"\x00\x01\x02\x03")
+    time.sleep(0.01)
+    assert train("other", 0) == 2
+    assert "train/images.npy is damaged" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""Synthetic images: training the generator, and images that depend on their own seed only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diversity_spectra import imageset
+from diversity_spectra.cli import main
+from diversity_spectra.provenance import canonical
+
+TRAIN = {"kind": "ddpm", "channels": [8, 16], "lr": 2e-3, "batch_size": 16, "train_steps": 10, "seed": 0}
+SAMPLE = {"kind": "ddpm", "images_per_class": 5, "inference_steps": 2, "guidance": 1.5, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generator")
+    random = np.random.default_rng(0)
+    (folder / "train").mkdir()
+    labels = np.arange(30) % 3
+    images = random.integers(0, 255, (30, 28, 28, 1), dtype=np.uint8)
+    meta = {"classes": ["a", "b", "c"], "source": {}}
+    imageset.save(folder / "train", images, labels, pd.DataFrame({"source": labels}), meta)
+    run(["train"], {"settings": TRAIN, "inputs": {"images": str(folder / "train")}, "out": str(folder / "model")})
+    return folder
+
+
+def run(arguments: list[str], job: dict) -> None:
+    assert main(["generate", *arguments, "--job", canonical({"key": "k" * 12, **job})]) == 0
+
+
+def sample(folder: Path, out: Path, batch: int, shard: list[int]) -> imageset.ImageSet:
+    inputs = {"generator": str(folder / "model"), "classes": str(folder / "train")}
+    run(
+        ["sample", "--batch-size", str(batch)],
+        {"settings": {**SAMPLE, "shard": shard}, "inputs": inputs, "out": str(out)},
+    )
+    return imageset.load(out)
+
+
+def test_images_do_not_depend_on_batch_or_shards(generator: Path, tmp_path: Path) -> None:
+    one = sample(generator, tmp_path / "one", 64, [0, 1])
+    assert one.images.shape == (15, 28, 28, 1)
+    for batch in (1, 3, 8):
+        assert np.array_equal(sample(generator, tmp_path / f"batch{batch}", batch, [0, 1]).images, one.images)
+    for shards in (2, 5):
+        parts = [str(tmp_path / f"shard{shard}of{shards}") for shard in range(shards)]
+        for shard, part in enumerate(parts):
+            sample(generator, Path(part), 4, [shard, shards])
+        joined = tmp_path / f"joined{shards}"
+        run(["join"], {"settings": {}, "inputs": {"shards": parts}, "out": str(joined)})
+        both = imageset.load(joined)
+        assert np.array_equal(both.images, one.images) and np.array_equal(both.labels, one.labels)
+
+
+def test_the_manifest_says_how_each_image_was_made(generator: Path, tmp_path: Path) -> None:
+    made = sample(generator, tmp_path / "one", 64, [0, 1])
+    manifest = imageset.read_manifest(tmp_path / "one")
+    assert manifest["label"].tolist() == made.labels.tolist() == list(range(3)) * 5
+    assert manifest["seed"].is_unique and set(manifest["class"]) == {"a", "b", "c"}
+    assert {"index", "prompt", "kept", "reason"} <= set(manifest)
+
+
+def test_blank_images_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    manifest = pd.DataFrame({"index": [2, 0, 1], "kept": [True, False, True], "reason": ["", "blank", ""]})
+    imageset.save(tmp_path / "part", images, np.array([2, 0, 1]), manifest, {"classes": ["a", "b", "c"], "source": {}})
+    run(["join"], {"settings": {}, "inputs": {"shards": [str(tmp_path / "part")]}, "out": str(tmp_path / "joined")})
+    joined = imageset.load(tmp_path / "joined")
+    assert joined.labels.tolist() == [1, 2]
+    assert joined.meta["rejected"] == 1 and joined.meta["drawn"] == 3

@@ -1,0 +1,153 @@
+"""Planning and provenance: which jobs an edit touches, worked out without running anything."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diversity_spectra import provenance
+from diversity_spectra.config import parse, read_yaml
+from diversity_spectra.planning.plan import Plan, plan
+from diversity_spectra.provenance import canonical, code_digest, digest
+
+ROOT = Path(__file__).parent.parent
+TINY = read_yaml(ROOT / "tests/configs/tiny.yaml")
+
+
+def planned(**changes: object) -> Plan:
+    return plan(parse({**copy.deepcopy(TINY), **changes}))
+
+
+def results(made: Plan) -> set[tuple[str, str, str]]:
+    """Every result of a plan, as (stage, name, place)."""
+    return {
+        (stage, job.name, job.out if not job.place else job.key)
+        for stage, jobs in made.jobs.items()
+        for job in jobs.values()
+    }
+
+
+def touched(before: Plan, after: Plan) -> set[tuple[str, str]]:
+    return {(stage, name) for stage, name, _ in results(after) - results(before)}
+
+
+def test_canonical_text_does_not_depend_on_order() -> None:
+    assert canonical({"b": 1, "a": [1, 2]}) == canonical({"a": [1, 2], "b": 1})
+    assert digest({"lr": 0.1, "decay": 0.2}) != digest({"lr": 0.2, "decay": 0.1})
+
+
+def test_order_of_keys_touches_nothing() -> None:
+    assert results(plan(parse(dict(reversed(TINY.items()))))) == results(planned())
+
+
+def test_execution_touches_nothing() -> None:
+    changed = planned(execution={"device": "cpu", "threads": 2, "generate_batch": 3, "save_every": 1.0})
+    assert results(changed) == results(planned())
+
+
+def test_a_new_condition_touches_its_own_jobs_only() -> None:
+    models = copy.deepcopy(TINY["models"])
+    models[1]["conditions"]["dropout"]["rates"].append(0.1)
+    stages = {stage for stage, _ in touched(planned(), planned(models=models))}
+    names = {
+        name for stage, name in touched(planned(), planned(models=models)) if stage in ("finetune", "augment", "data")
+    }
+    assert names == {"mlp/dropout-0.1"}
+    assert stages == {"finetune", "evaluate", "spectra", "gather", "compare", "report"}
+
+
+def test_a_new_seed_makes_no_new_folder() -> None:
+    models = copy.deepcopy(TINY["models"])
+    models[1]["baseline_runs"] = 6
+    assert {stage for stage, _ in touched(planned(), planned(models=models))} == {"gather", "compare", "report"}
+
+
+def test_swapped_values_are_noticed() -> None:
+    models = copy.deepcopy(TINY["models"])
+    models[1]["lr"], models[1]["warmup"] = 0.1, 0.001
+    swapped = copy.deepcopy(models)
+    swapped[1]["lr"], swapped[1]["warmup"] = 0.001, 0.1
+    assert ("finetune", "mlp/baseline") in touched(planned(models=models), planned(models=swapped))
+
+
+def test_generator_steps_touch_what_uses_synthetic_images() -> None:
+    generator = {**TINY["generator"], "train_steps": 13}
+    trained = {name for stage, name in touched(planned(), planned(generator=generator)) if stage == "finetune"}
+    assert trained == {"mlp/synthetic-0.5"}
+
+
+def test_the_look_of_the_report_touches_the_report_only() -> None:
+    assert touched(planned(), planned(report={"palette": "deep"})) == {("report", "tiny")}
+
+
+def test_two_experiments_share_everything_but_the_results() -> None:
+    first, second = results(planned()), results(planned(experiment="other"))
+    assert {stage for stage, _, _ in first - second} == {"compare", "report"}
+
+
+def test_blocks_of_seeds_are_fixed() -> None:
+    runs = next(run for run in planned().runs if run.condition.name == "baseline" and run.model.name == "mlp")
+    assert runs.blocks == [(0, 1, 2, 3)]
+    models = copy.deepcopy(TINY["models"])
+    models[1]["seeds_per_job"] = 3
+    runs = next(r for r in planned(models=models).runs if r.condition.name == "baseline" and r.model.name == "mlp")
+    assert runs.blocks == [(0, 1, 2), (3,)]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose code digests may be taken afresh."""
+    import shutil
+
+    copied = tmp_path / "diversity_spectra"
+    shutil.copytree(provenance.PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copied)
+    return copied
+
+
+def fresh_digest(stage: str) -> str:
+    for function in (provenance.code_digest, provenance._tree_digest, provenance._imports, provenance._syntax_tree):
+        function.cache_clear()
+    return code_digest(stage)
+
+
+def test_code_digest_sees_code_and_not_words(package: Path) -> None:
+    module = package / "augment" / "recipe.py"
+    before = fresh_digest("augment")
+    text = module.read_text()
+    module.write_text(
+        text.replace('"""Data recipes', '"""Recipes').replace("import numpy as np", "import numpy as np  # arrays")
+    )
+    assert fresh_digest("augment") == before
+    module.write_text(text.replace("round(ratio", "int(ratio"))
+    assert fresh_digest("augment") != before
+
+
+def test_code_digest_follows_imports(package: Path) -> None:
+    before = {stage: fresh_digest(stage) for stage in ("data", "augment", "spectra", "finetune")}
+    seeds = package / "seeds.py"
+    seeds.write_text(seeds.read_text().replace(">> 1", ">> 2"))
+    after = {stage: fresh_digest(stage) for stage in before}
+    assert {stage for stage in before if before[stage] != after[stage]} >= {"data", "augment", "finetune"}
+
+
+def test_code_digest_ignores_what_only_moves_bytes(package: Path) -> None:
+    before = fresh_digest("finetune")
+    files = package / "files.py"
+    files.write_text(files.read_text() + "\nX = 1\n")
+    assert fresh_digest("finetune") == before
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from diversity_spectra.planning import plan, check, show, why; from diversity_spectra.report import figures;"
+        "from diversity_spectra.compare import TABLES; from diversity_spectra.config import load;"
+        "plan.plan(load('config.yaml'));"
+        "heavy = {'torch','torchvision','timm','diffusers','seaborn','matplotlib','pandas','scipy','sklearn','numpy'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
