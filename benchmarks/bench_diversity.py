@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import scipy
-from diversity_spectra.diversity import vendi
 from scipy import linalg
+
+from diversity_spectra.diversity import vendi
 
 REPEATS = 5
 SMALL, LARGE, WIDTH = 5_000, 50_000, 512
@@ -102,6 +103,7 @@ def digits() -> None:
 
     import timm
     import torch
+
     from diversity_spectra.diversity import embedding
 
     torch.manual_seed(0)

@@ -1,5 +1,8 @@
 """The strict convention: views, decompositions, invariances, determinism, plots."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,6 +221,24 @@ def test_command_with_several_models_writes_the_same_bytes_again(model, tmp_path
     assert set(pd.read_csv(tmp_path / "a0.csv").matrix) == {"W", "dW", "dW_corrected"}
     assert set(pd.read_csv(tmp_path / "a1.csv").matrix) == {"W", "dW"}
     assert cli.main(["spectra", str(path), str(path), "--out", str(tmp_path / "one.csv")]) == 2
+
+
+def test_every_blas_is_held_to_one_thread(model, tmp_path):
+    """Also SciPy's own, in a process that had not loaded it before."""
+    program = f"""
+import threadpoolctl
+from diversity_spectra.spectra import decompose
+from diversity_spectra.spectra.table import analyse
+found = []
+original = decompose.top_vectors
+def watched(*arguments):
+    found.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+    return original(*arguments)
+decompose.top_vectors = watched
+analyse({str(model[0])!r}, {str(model[0])!r})
+assert len(found) > 1 and set(found) == {{1}}, found
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_reference_vectors_are_computed_once_for_several_models(model, monkeypatch):

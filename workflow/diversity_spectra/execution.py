@@ -78,6 +78,14 @@ def publish(job: dict, out: str | Path | None = None, **facts: object) -> Iterat
     log.info("wrote %s", out)
 
 
+def finished(folder: str | Path, key: str) -> bool:
+    """Whether the folder holds the result of this very job: one of the runs that a grown block of seeds has already."""
+    try:
+        return json.loads((Path(folder) / "spec.json").read_text())["key"] == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def record(job: dict, folder: Path, started: datetime, **facts: object) -> dict:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "spec.json")
     return {

@@ -16,6 +16,8 @@ rule augment:
         "logs/augment/{item}.log",
     benchmark:
         "logs/augment/{item}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=job("augment"),
     shell:

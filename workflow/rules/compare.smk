@@ -5,14 +5,6 @@ REQUIRED INPUTS: metrics, spectra and records of all runs; diversity of all trai
 OUTPUTS: results/cache/gather/{item}/*.parquet, results/<experiment>/tables/*.{parquet,csv}
 """
 
-
-def gathered_files(wildcards):
-    """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
-    read = {"finetune": "run.json", "evaluate": "metrics.parquet", "spectra": "rows.parquet"}
-    runs = PLAN.job("gather", wildcards.item).settings["runs"]
-    return [ancient(f"{run[stage]}/{file}") for run in runs for stage, file in read.items()]
-
-
 COMPARE = next(iter(PLAN.jobs["compare"].values()))
 
 
@@ -26,6 +18,8 @@ rule gather:
         "logs/gather/{item}.log",
     benchmark:
         "logs/gather/{item}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=job("gather"),
     shell:
@@ -47,6 +41,8 @@ rule compare:
         f"logs/compare/{EXPERIMENT}.log",
     benchmark:
         f"logs/compare/{EXPERIMENT}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=COMPARE.text,
     shell:

@@ -16,6 +16,8 @@ rule data:
         "logs/data/{item}.log",
     benchmark:
         "logs/data/{item}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=job("data"),
     shell:

@@ -16,8 +16,11 @@ rule diversity:
         "logs/diversity/{item}.log",
     benchmark:
         "logs/diversity/{item}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: EXECUTION.threads
     params:
         job=job("diversity"),
+        device=DEVICE,
     shell:
-        "diversity-spectra diversity --job {params.job:q} {DEVICE} --threads {threads} >{log} 2>&1"
+        "diversity-spectra diversity --job {params.job:q} {params.device} --threads {threads} >{log} 2>&1"

@@ -21,12 +21,15 @@ for block in PLAN.blocks():
         wildcard_constraints:
             item=items("evaluate", block),
         priority: 5
+        conda:
+            "../../envs/environment.yaml"
         threads: EXECUTION.threads
         resources:
-            gpu=1,
+            gpu=GPU,
         params:
             job=job("evaluate"),
-            seeds=" ".join(map(str, block)),
+            device=DEVICE,
+            seeds=untracked(" ".join(map(str, block))),
         shell:
-            "diversity-spectra evaluate --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
+            "diversity-spectra evaluate --job {params.job:q} --seeds {params.seeds} {params.device} --threads {threads}"
             " >{log} 2>&1"

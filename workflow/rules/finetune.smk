@@ -16,6 +16,8 @@ rule pretrained:
     benchmark:
         "logs/pretrained/{item}.benchmark.tsv"
     priority: 50
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=job("pretrained"),
     shell:
@@ -38,12 +40,16 @@ for block in PLAN.blocks():
         wildcard_constraints:
             item=items("finetune", block),
         priority: 10
+        conda:
+            "../../envs/environment.yaml"
         threads: EXECUTION.threads
         resources:
-            gpu=1,
+            gpu=GPU,
         params:
             job=job("finetune"),
-            seeds=" ".join(map(str, block)),
+            device=DEVICE,
+            saving=untracked(f"--save-every {EXECUTION.save_every}"),
+            seeds=untracked(" ".join(map(str, block))),
         shell:
-            "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {DEVICE} --threads {threads}"
-            " --save-every {EXECUTION.save_every} >{log} 2>&1"
+            "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {params.device} --threads {threads}"
+            " {params.saving} >{log} 2>&1"

@@ -18,14 +18,18 @@ rule generator:
     benchmark:
         "logs/generator/{item}.benchmark.tsv"
     priority: 100
+    conda:
+        "../../envs/environment.yaml"
     threads: EXECUTION.threads
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job("generator"),
+        device=DEVICE,
+        saving=untracked(f"--save-every {EXECUTION.save_every}"),
     shell:
-        "diversity-spectra generate train --job {params.job:q} {DEVICE} --threads {threads}"
-        " --save-every {EXECUTION.save_every} >{log} 2>&1"
+        "diversity-spectra generate train --job {params.job:q} {params.device} --threads {threads}"
+        " {params.saving} >{log} 2>&1"
 
 
 rule shard:
@@ -39,14 +43,18 @@ rule shard:
     benchmark:
         "logs/shard/{item}.benchmark.tsv"
     priority: 100
+    conda:
+        "../../envs/environment.yaml"
     threads: EXECUTION.threads
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job("shard"),
+        device=DEVICE,
+        batch=untracked(f"--batch-size {EXECUTION.generate_batch}"),
     shell:
-        "diversity-spectra generate sample --job {params.job:q} {DEVICE} --threads {threads}"
-        " --batch-size {EXECUTION.generate_batch} >{log} 2>&1"
+        "diversity-spectra generate sample --job {params.job:q} {params.device} --threads {threads}"
+        " {params.batch} >{log} 2>&1"
 
 
 rule generate:
@@ -59,6 +67,8 @@ rule generate:
         "logs/generate/{item}.log",
     benchmark:
         "logs/generate/{item}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=job("generate"),
     shell:

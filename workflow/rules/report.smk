@@ -11,7 +11,7 @@ REPORT = next(iter(PLAN.jobs["report"].values()))
 rule report:
     """Draw every figure and write the page that explains them."""
     input:
-        [f"{COMPARE.out}/{table}.parquet" for table in TABLES],
+        [ancient(f"{COMPARE.out}/{table}.parquet") for table in TABLES],
     output:
         f"{REPORT.out}/report.html",
         [
@@ -27,6 +27,8 @@ rule report:
         f"logs/report/{EXPERIMENT}.log",
     benchmark:
         f"logs/report/{EXPERIMENT}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     params:
         job=REPORT.text,
     shell:

@@ -21,9 +21,11 @@ for block in PLAN.blocks():
         wildcard_constraints:
             item=items("spectra", block),
         priority: 5
+        conda:
+            "../../envs/environment.yaml"
         threads: EXECUTION.threads
         params:
             job=job("spectra"),
-            seeds=" ".join(map(str, block)),
+            seeds=untracked(" ".join(map(str, block))),
         shell:
             "diversity-spectra spectra --job {params.job:q} --seeds {params.seeds} --threads {threads} >{log} 2>&1"

@@ -42,7 +42,7 @@ class Shifts:
     square: np.ndarray
 
     def draws(self) -> np.ndarray:
-        """(draws, C, C): what `unbiased` could have been, by parametric use of the noise; their mean is `unbiased`."""
+        """(draws, C, C): what `unbiased` could have been, from the simulated experiments around it."""
         return self.unbiased + (self.metric - self.plain) + self.cross + self.cross.transpose(0, 2, 1) + self.square
 
     def combine(self, weights: np.ndarray) -> Shifts:
@@ -230,7 +230,6 @@ def _simulate(
         scatter = count.sum(axis=1) @ pool**2 - (n[:, None] * mean**2).sum(axis=1)
         logs = np.log(np.maximum(scatter / (n - 1).sum(), 1e-12) / variance)
         weight = np.exp(-logs @ noise.smoother.T)
-        weight /= np.median(weight, axis=1, keepdims=True)
         trace = (count @ pool**2 - n[:, None] * mean**2) * weight[:, None]
         trace = trace.sum(axis=2) / df * factor / n
         # A single run's own trace cannot be drawn: the pooled one stands in.

@@ -45,8 +45,7 @@ def metric_table(
         _add_interval(table, f"{family}_residual", drawn[1], options.level)
         table[f"{family}_beyond"] = point >= strengths.max(initial=-np.inf) if len(order) else False
     direction = family_weights(families, "dropout")
-    table["regularisation_gain"] = signed_length(shift.unbiased, direction)
-    drawn_gain = signed_length(draws, direction)
+    table["regularisation_gain"], drawn_gain = signed_length(shift.unbiased, draws, direction)
     _add_interval(table, "regularisation_gain", drawn_gain, options.level)
     _add_diversity(table, drawn_gain, diversity, features.conditions["training_set"].iloc[0], options)
     table["mean_alpha_shift"] = _mean_alpha(features)
@@ -93,18 +92,26 @@ def nearest_on_path(gram: np.ndarray, order: np.ndarray, strengths: np.ndarray) 
     return np.where(length > 0, where, np.nan), residual
 
 
-def signed_length(gram: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Length of every shift along a combination of shifts, (..., C); NaN where the direction has no positive length."""
+def signed_length(gram: np.ndarray, draws: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signed length (C,) of every shift along a combination of shifts, and draws (draws, C) whose quantiles bound it.
+
+    NaN where the direction has no positive length. The draws are pivotal: estimate - (numerator - estimate *
+    denominator) / observed denominator, with numerator and denominator of the simulated experiments.
+    """
     along = gram @ direction
-    square = along @ direction
-    return along / np.sqrt(np.where(square > 0, square, np.nan))[..., None]
+    size = np.sqrt(along @ direction) if along @ direction > 0 else np.nan
+    length = along / size
+    drawn = draws @ direction
+    drawn_size = np.sqrt(np.maximum(drawn @ direction, 0.0))
+    return length, length - (drawn - length * drawn_size[:, None]) / size
 
 
 def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str) -> dict[str, np.ndarray]:
     """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard deviation.
 
     Scores of order 1, mean over classes. The deviation is read off the scores' intervals, taken as symmetric 95 % ones
-    (which may reach below 0, so on the linear scale, divided by the score); it says how well the score is known, not how it would vary with another training set.
+    (which may reach below 0, so on the linear scale, divided by the score); it says how well the score is known, not
+    how it would vary with another training set.
     """
     scores = diversity[(diversity["order"].astype(str) == "1") & (diversity["label"] == "mean")]
     gains = {}
@@ -146,9 +153,10 @@ def _mean_alpha(features: Features) -> np.ndarray:
 
 
 def _add_interval(table: pd.DataFrame, name: str, drawn: np.ndarray, level: float) -> None:
-    """Percentiles over draws (draws, C); NaN where fewer than half of the draws give a number."""
+    """Percentiles over draws (draws, C), the estimate included; NaN where fewer than half of the draws are numbers."""
     usable = np.isfinite(drawn).mean(axis=0) >= 0.5 if len(drawn) else np.zeros(len(table), dtype=bool)
     ends = np.full((2, len(table)), np.nan)
     if usable.any():
         ends[:, usable] = np.nanquantile(drawn[:, usable], [level / 2, 1 - level / 2], axis=0)
-    table[f"{name}_low"], table[f"{name}_high"] = ends
+    estimate = table[name].to_numpy(dtype=float)
+    table[f"{name}_low"], table[f"{name}_high"] = np.minimum(ends[0], estimate), np.maximum(ends[1], estimate)

@@ -15,8 +15,8 @@ def validation_table(metric: pd.DataFrame, plain: str, options: Options) -> pd.D
     """Spearman correlation of every predictor with every benefit, with a bootstrap interval over conditions.
 
     metric: of one model. plain: the baseline's training set. scope: `data` = conditions with another training set
-    (augmentation, synthetic, combinations with them), where all predictors vary; `all` = every trained condition. Correlations do not
-    change if all conditions move together, so the noise of the shared baseline cannot create them.
+    (augmentation, synthetic, combinations with them), where all predictors vary; `all` = every trained condition.
+    Correlations do not change if all conditions move together, so the noise of the shared baseline cannot create them.
     """
     predictors = [
         *(name for name in ("dropout_equivalent", "weight_decay_equivalent", "regularisation_gain") if name in metric),

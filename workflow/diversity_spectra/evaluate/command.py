@@ -9,7 +9,7 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.evaluate.metrics import classification_metrics
-from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+from diversity_spectra.execution import add_device, add_job, finished, log, publish, read_job
 from diversity_spectra.files import write_npz
 
 BATCH = 256
@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     classes = len(sets["test"].classes)
     device = devices.choose(arguments.device, arguments.threads)
     for seed in arguments.seeds:
+        if finished(f"{job['out']}/seed-{seed}", job["key"]):
+            continue
         weights = Path(job["inputs"]["runs"]) / f"seed-{seed}" / "model.safetensors"
         model = models.create(settings["architecture"], None, classes, settings["channels"], settings["image_size"])
         models.load_weights(model, models.read_weights(str(weights), settings["architecture"]), strict_head=True)

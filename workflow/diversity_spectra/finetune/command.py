@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from diversity_spectra import imageset
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+from diversity_spectra.execution import add_device, add_job, finished, log, publish, read_job
 from diversity_spectra.files import move_folder, write_json
 from diversity_spectra.seeds import derive_seed
 
@@ -67,7 +66,7 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
     waiting = ROOT / job["key"]
     for seed in arguments.seeds:
         name = f"seed-{seed}"
-        if any(_finished(folder / name, job["key"]) for folder in (out, waiting)):
+        if any(finished(folder / name, job["key"]) for folder in (out, waiting)):
             log.info("%s: there already", name)
             continue
         log.info("%s: training %s, seed %d", name, job["name"], seed)
@@ -160,9 +159,3 @@ def _checkpoint(job: dict) -> None:
         }
         write_json(folder / "run.json", summary)
 
-
-def _finished(folder: Path, key: str) -> bool:
-    try:
-        return json.loads((folder / "spec.json").read_text())["key"] == key
-    except (OSError, ValueError, KeyError):
-        return False

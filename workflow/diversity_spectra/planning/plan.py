@@ -256,6 +256,8 @@ def _plan_results(made: Plan) -> None:
         {
             **config.report.model_dump(),
             "experiment": config.experiment,
+            # The tables lie in a fixed place, so their path does not tell which ones they are.
+            "compare": compare.key,
             "config": config.model_dump(exclude={"execution", "report"}),
             "images": images,
             "spectra": {f"{run.model.name}/{run.condition.name}": run.spectra.out for run in made.runs},

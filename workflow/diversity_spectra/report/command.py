@@ -63,6 +63,9 @@ def _figures(material, folder: Path, rc: dict, dpi: int) -> dict:
         for figure in figures_of(material.models):
             drawing = DRAW[figure.kind](material, figure.model)
             text = style.save(drawing.figure or style.notice(drawing.caption), folder, figure.name, dpi)
-            drawn[figure.name] = Drawn(figure, drawing.caption, text if drawing.figure else None)
+            if drawing.figure:
+                drawn[figure.name] = Drawn(figure, drawing.caption, text, drawing.figure.get_figwidth())
+            else:
+                drawn[figure.name] = Drawn(figure, drawing.caption, None)
             log.info("drew %s", figure.name)
     return drawn

@@ -110,7 +110,7 @@ def alignment(material: Material, model: str) -> Drawing:
     conditions = material.conditions(model)
     conditions = conditions[conditions["condition"].isin(table["condition"])]
     names, families = list(conditions["condition"]), list(conditions["family"])
-    size = 0.19 * len(names)
+    size = 0.21 * len(names)
     figure, axes = canvas(
         max(WIDTH, size + 5.2), max(2.6, size + 1.9), 1, 2, sharey=True, width_ratios=[2.2, max(size, 1.8)]
     )
@@ -129,7 +129,7 @@ def alignment(material: Material, model: str) -> Drawing:
     handles = [
         Line2D([], [], color=material.palette.colour(name), marker=marker(name), label=plain(name)) for name in controls
     ]
-    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06))
+    left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=3)
     left.grid(axis="y", color=FAINT, lw=0.5)
     pairs = table[table["target_kind"] == "condition"].drop_duplicates(["condition", "target"])
     wide = pairs.pivot_table(index="condition", columns="target", values="cosine").reindex(index=names, columns=names)
@@ -151,14 +151,13 @@ def alignment(material: Material, model: str) -> Drawing:
         paint_ticks(axis, families, material.palette)
     right.tick_params(axis="y", left=False, labelleft=False)
     left.set_ylim(len(names), 0)
-    low, high = int(table["n"].min()), int(table["n"].max())
     caption = (
         f"Do two techniques move the spectra in the same direction? 1: the same, 0: unrelated, {MINUS}1: opposite; "
         "cross-fitted, so that shared noise does not count as agreement. Left: each condition against dropout and "
         f"weight decay, with {material.confidence} intervals (a family's own member is compared with the rest of its "
         "family; no mark: not identifiable). Right: all pairs; "
         f"{'' if few else f'dots: q < {material.level:g}; '}grey: a shift no longer than its noise, or the condition "
-        f"itself. n = {f'{low} to {high}' if high > low else low} runs a condition, {int(table['n_baseline'].max())} "
+        f"itself. n = {counted(list(table['n']))} a condition, {int(table['n_baseline'].max())} "
         "of the baseline."
     )
     return Drawing(caption, figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from diversity_spectra.report.material import Material, Samples
+from diversity_spectra.report.material import Material, Samples, in_order
 from diversity_spectra.report.style import FAINT, MUTED, WIDTH, Drawing, canvas, family_legend, marker
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import kernel as kernel_name
@@ -90,6 +90,8 @@ def diversity(material: Material, _: str = "") -> Drawing:
         ax.set(title=kernel_name(kernel), xlabel=f"Vendi score, order {order}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
         ax.margins(x=0.08)
+        # No score is below 1, though an interval from very few subsamples may be.
+        ax.set_xlim(left=max(ax.get_xlim()[0], 0.9))
     axes[0, 0].set_yticks(range(len(sets)), [set_label(name) for name in sets])
     axes[0, 0].set_ylim(len(sets) - 0.5, -0.5)
     used = [family for family in dict.fromkeys(families[name] for name in sets) if family != "baseline"]
@@ -109,7 +111,7 @@ def diversity(material: Material, _: str = "") -> Drawing:
 
 def set_families(material: Material) -> dict[str, str]:
     """Training set -> family of the condition that it belongs to; the plain one first, synthetic images alone last."""
-    conditions = pd.concat([material.conditions(model) for model in material.models], ignore_index=True)
+    conditions = in_order(pd.concat([material.conditions(model) for model in material.models], ignore_index=True))
     plain = set(conditions.loc[conditions["family"] == "baseline", "training_set"])
     families = dict.fromkeys(plain, "baseline")
     for row in conditions.itertuples():

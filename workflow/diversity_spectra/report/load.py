@@ -29,7 +29,13 @@ def material(settings: dict, inputs: dict) -> Material:
     missing = [name for name in NEEDED if name not in tables]
     if missing:
         raise UserError(f"{folder}: no table {', '.join(missing)}; run stage compare first")
+    # In CSV an empty text reads as a missing number, and the order of a Vendi score as a number.
     tables["conditions"] = tables["conditions"].astype({"strength": float}).fillna({"kind": ""})
+    if "condition" in tables.get("controls", ()):
+        tables["controls"] = tables["controls"].fillna({"condition": ""})
+    if "order" in tables.get("diversity", ()):
+        orders = [f"{float(order):g}" for order in tables["diversity"]["order"]]
+        tables["diversity"] = tables["diversity"].assign(order=orders)
     made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
     shown = _samples(made, settings.get("images", {}), inputs.get("synthetic"))
     spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}

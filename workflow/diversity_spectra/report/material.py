@@ -75,10 +75,7 @@ class Material:
         """Conditions of a model that have runs: families in their order, kinds together, strengths rising."""
         table = self.table("conditions", model)
         table = table[table["condition"].isin(self.table("runs", model)["condition"])]
-        order = table["family"].map(FAMILIES.index)
-        kinds = pd.factorize(table["kind"])[0]
-        table = table.assign(_family=order, _kind=kinds).sort_values(["_family", "_kind", "strength"], kind="stable")
-        return table.drop(columns=["_family", "_kind"]).reset_index(drop=True)
+        return in_order(table)
 
     def families(self, model: str) -> list[str]:
         """Those of a model, without the baseline."""
@@ -102,6 +99,8 @@ class Material:
         Only layers that have the measure in every run count: a mean over changing layers would move by itself.
         """
         table = self.table("spectra", model)
+        if table.empty:
+            return pd.DataFrame(columns=["condition", "seed", *MEASURES], dtype=float)
         table = table[table["matrix"] == matrix]
         runs = table[["condition", "seed"]].drop_duplicates().reset_index(drop=True)
         for name in MEASURES:
@@ -110,6 +109,13 @@ class Material:
             values = np.exp(np.log(wide).mean(axis=1)) if name in SCALES else wide.mean(axis=1)
             runs[name] = values.reindex(pd.MultiIndex.from_frame(runs[["condition", "seed"]])).to_numpy(dtype=float)
         return runs
+
+
+def in_order(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Families in their order, kinds as they come but together, strengths rising."""
+    ranks = {"_family": conditions["family"].map(FAMILIES.index), "_kind": pd.factorize(conditions["kind"])[0]}
+    ordered = conditions.assign(**ranks).sort_values(["_family", "_kind", "strength"], kind="stable", ignore_index=True)
+    return ordered.drop(columns=list(ranks))
 
 
 def summarise(rows: pd.DataFrame, column: str, level: float = 0.05) -> pd.DataFrame:

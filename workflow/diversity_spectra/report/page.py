@@ -20,6 +20,7 @@ class Drawn:
     figure: Figure
     caption: str
     svg: str | None
+    width: float = 7.5  # inches
 
 
 def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:

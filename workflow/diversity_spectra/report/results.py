@@ -80,7 +80,7 @@ def lead(material: Material) -> list[tuple[str, str]]:
         counts = [
             f"{verdicts[name]} {name}" for name in ("supported", "contradicted", "inconclusive") if name in verdicts
         ]
-        text += f". Of the {len(claims)} claims, {listing(counts)}." if counts else ". No claim was judged."
+        text += f". Claims: {listing(counts)}." if counts else ". No claim was judged."
         answers.append((model, text[0].upper() + text[1:]))
     return answers
 

@@ -59,7 +59,7 @@ def dose_response(material: Material, model: str) -> Drawing:
         return Drawing("There is no condition beside the baseline, or no measure could be computed.")
     groups = [conditions[conditions["family"] == family] for family in families]
     sizes = [len(group) + 1 for group in groups]
-    width = max(WIDTH, 0.24 * sum(sizes) + 1.2)
+    width = max(0.24 * sum(sizes) + 1.2, min(WIDTH, 0.6 * sum(sizes) + 1.8))
     figure, axes = canvas(width, 0.9 + 1.25 * len(shown), len(shown), len(groups), sharey="row", width_ratios=sizes)
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
     for position, (row, name) in enumerate(zip(axes, shown, strict=True)):
@@ -108,6 +108,11 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     ]
     panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, conditions).items()]
     panels += [(measure_name(name), summarise(measures, name, material.level)) for name in ("alpha", "stable_rank")]
+    panels = [(title, summary) for title, summary in panels if not summary.empty]
+    if not panels:
+        return Drawing(
+            "There are synthetic conditions, but nothing was measured that could be drawn against the amount."
+        )
     columns = 4 if len(panels) > 6 else 3
     rows = -(-len(panels) // columns)
     figure, axes = canvas(WIDTH, 1.75 * rows + 0.5, rows, columns, sharex=True)

@@ -88,11 +88,11 @@ def models(material: Material) -> Table:
                 f"{made['lr']:g}" if "lr" in made else NOTHING,
                 str(len(conditions)),
                 str(int(runs["condition"].isin(baseline).sum())),
-                counted(list(others), "run") if len(others) else NOTHING,
+                counted(list(others), "") if len(others) else NOTHING,
             ]
         )
     head = ["network", "architecture", "weights", "dropout acts in", "steps", "batch", "learning rate", "conditions"]
-    return Table([*head, "baseline runs", "runs of each other condition"], rows, 4)
+    return Table([*head, "baseline runs", "runs of each other"], rows, 4)
 
 
 def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:

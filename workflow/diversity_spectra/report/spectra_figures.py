@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from diversity_spectra.report.material import MEASURES, Material, Spectrum
 from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
-from diversity_spectra.report.words import MINUS, NOTHING, fixed, listing, plain
+from diversity_spectra.report.words import MINUS, NOTHING, counted, fixed, listing, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -22,12 +22,14 @@ GRID = 160
 
 
 def esd_conditions(conditions: pd.DataFrame) -> dict[str, list[str]]:
-    """Conditions to overlay, by family, weakest to strongest; of several kinds the strongest of each."""
+    """Conditions to overlay, by family, weakest to strongest: the kind with most levels, or the strongest of each."""
     chosen = {}
     for family, group in conditions[conditions["family"] != "baseline"].groupby("family", sort=False):
         names = list(group["condition"])
-        if len(set(group["kind"])) > 1:
-            names = list(group.groupby("kind", sort=False)["condition"].last())
+        kinds = group.groupby("kind", sort=False)["condition"]
+        if len(kinds) > 1:
+            longest = max((list(members) for _, members in kinds), key=len)
+            names = longest if len(longest) > 2 else list(kinds.last())
         picked = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_LINES)).round().astype(int))
         chosen[str(family)] = [names[index] for index in picked]
     return chosen
@@ -94,10 +96,10 @@ def esd(material: Material, model: str) -> Drawing:
     first = ", the pretrained network dotted" if any(spectrum.condition == PRETRAINED for spectrum in spectra) else ""
     caption = (
         f"Empirical spectral densities: how the eigenvalues of a layer's weights are spread, in {len(layers)} of the "
-        f"layers ({listing(layers)}), by family from weak (light) to strong (dark){first}; baseline black. Each curve "
-        "is one run (n = 1, seed 0), smoothed; dashed: the power law fitted to its tail, whose exponent alpha stands "
-        "beside it. A line that moves left has smaller weights; a dashed line that falls less steeply means a heavier "
-        "tail: a few directions "
+        f"layers ({listing(layers)}), by family from weak (light) to strong (dark); of many conditions, a "
+        f"selection{first}; baseline black. Each curve is one run (n = 1, seed 0), smoothed; dashed: the power law "
+        "fitted to its tail, whose exponent alpha stands beside it. A line that moves left has smaller weights; a "
+        "dashed line that falls less steeply means a heavier tail: a few directions "
         "carry more." + (f" Not available: {listing(list(map(told, dropped)))}." if dropped else "")
     )
     return Drawing(caption, figure)
@@ -152,8 +154,9 @@ def layers(material: Material, model: str) -> Drawing:
     rows, columns = (len(measures), 1) if len(depth) <= 8 else (2, -(-len(measures) // 2))
     if len(names) <= 8 < len(depth):
         rows, columns = 1, len(measures)
+    cells = len(names) * columns
     height = 1.2 + rows * (0.25 + max(0.12 * len(depth), 0.5))
-    figure, axes = canvas(max(WIDTH, 0.2 * len(names) * columns + 2.2), height, rows, columns)
+    figure, axes = canvas(max(0.2 * cells + 2.2, min(WIDTH, 0.5 * cells + 2.6)), height, rows, columns)
     top = max(4.0, float(np.nanquantile(table["standardised"].abs(), 0.99)))
     norm = AsinhNorm(linear_width=2.0, vmin=-top, vmax=top)
     for ax, name in zip(axes.flat, measures, strict=False):
@@ -181,13 +184,12 @@ def layers(material: Material, model: str) -> Drawing:
     bar.ax.set_yticklabels([f"{tick:+d}".replace("-", MINUS) if tick else "0" for tick in ticks])
     bar.set_label("shift, in run-to-run standard deviations")
     bar.outline.set_visible(False)
-    seen, base = int(table["n"].min()), int(table["n_baseline"].max())
-    most = int(table["n"].max())
+    base = int(table["n_baseline"].max())
     caption = (
         "Where in the network each technique acts: shift of the measures of W from the baseline's mean, in units of "
         f"the run-to-run noise, layers from input (top) to output. A dot marks a shift with q < {material.level:g} "
         "(corrected over all tests); colour without a dot may be noise; grey: not measured. n = "
-        f"{seen}{f' to {most}' if most > seen else ''} runs a condition against {base} of the baseline; colours "
+        f"{counted(list(table['n']))} a condition against {base} of the baseline; colours "
         f"saturate at ±{top:.0f}."
     )
     return Drawing(caption, figure)

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file
@@ -136,7 +136,7 @@ def log_ticks(axis) -> None:
     narrow = high / low < 50
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:

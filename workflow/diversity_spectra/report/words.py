@@ -90,5 +90,6 @@ def listing(items: list[str], last: str = "and") -> str:
 
 def counted(numbers: list[int], noun: str = "run") -> str:
     """`8 runs`, or `1 to 8 runs` where they differ."""
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    return f"{low} to {high} {noun}s" if low != high else f"{high} {noun}{'' if high == 1 else 's'}"
+    low, high = int(min(numbers, default=0)), int(max(numbers, default=0))
+    plural = f" {noun}{'' if high == 1 else 's'}" if noun else ""
+    return f"{low} to {high}{plural}" if low != high else f"{high}{plural}"

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from diversity_spectra.execution import log, publish, read_job
+from diversity_spectra.execution import finished, log, publish, read_job
 from diversity_spectra.files import write_npz
 
 
@@ -20,6 +20,8 @@ def run_job(arguments: argparse.Namespace) -> None:
     pretrained = job["inputs"].get("pretrained")
     reference = Reference.open(Path(pretrained) / "model.safetensors") if pretrained else None
     for seed in arguments.seeds:
+        if finished(f"{job['out']}/seed-{seed}", job["key"]):
+            continue
         run = Path(job["inputs"]["runs"]) / f"seed-{seed}"
         kappa = json.loads((run / "run.json").read_text())["kappa"]
         with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed) as folder:

@@ -110,6 +110,9 @@ def analyse(
             return []
         return _Parameter(tensors, parameter, reference, options, kappa, device).rows(analysed)
 
+    if reference is not None and options.subspace:
+        # SciPy brings its own BLAS, which can be held to one thread only once it is loaded.
+        import_module("scipy.linalg")
     if threads > 1:
         # The one slow import goes on while LAPACK works; `_frame` needs it at the end.
         Thread(target=import_module, args=("pandas",)).start()

@@ -1,0 +1,214 @@
+"""Diffusers pipelines end to end: tiny random-weight ones of the Stable-Diffusion and SDXL kind, built on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from diversity_spectra import imageset
+from diversity_spectra.cli import main
+from diversity_spectra.provenance import canonical
+
+WORDS = [
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "a</w>",
+    "photo</w>",
+    "of</w>",
+    "cat</w>",
+    "dog</w>",
+    *"abcdefghijklmnopqrstuvwxyz",
+]
+
+
+def tokenizer(folder: Path):
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True)
+    vocabulary = {
+        word: index for index, word in enumerate([*WORDS, *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")])
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+
+
+def parts(folder: Path, width: int, cross: int, **unet: object) -> dict:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    return {
+        "vae": AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=32,
+        ),
+        "unet": UNet2DConditionModel(
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            sample_size=16,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=cross,
+            attention_head_dim=4,
+            norm_num_groups=4,
+            **unet,
+        ),
+        "scheduler": DDIMScheduler(),
+        "tokenizer": tokenizer(folder / "words"),
+    }
+
+
+def text_config(width: int):
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=64,
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=width,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    folder = tmp_path_factory.mktemp("sd")
+    made = parts(folder, 8, 8)
+    pipeline = StableDiffusionPipeline(
+        **made,
+        text_encoder=CLIPTextModel(text_config(8)),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers import StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    folder = tmp_path_factory.mktemp("sdxl")
+    extra = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 56,
+    }
+    made = parts(folder, 8, 16, **extra, transformer_layers_per_block=1)
+    pipeline = StableDiffusionXLPipeline(
+        **made,
+        tokenizer_2=tokenizer(folder / "words2"),
+        text_encoder=CLIPTextModel(text_config(8)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(8)),
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    images = np.random.default_rng(0).integers(0, 255, (8, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(8) % 2
+    imageset.save(folder, images, labels, pd.DataFrame({"source": labels}), {"classes": ["cat", "dog"], "source": {}})
+    return folder
+
+
+def settings(model: Path, **changes: object) -> dict:
+    return {
+        "kind": "text_to_image",
+        "model": str(model),
+        "revision": None,
+        "images_per_class": 4,
+        "prompts": ["a photo of a {name}", "{name}"],
+        "negative_prompt": "",
+        "guidance": 2.0,
+        "inference_steps": 2,
+        "scheduler": None,
+        "image_size": 32,
+        "dtype": "float32",
+        "redraws": 2,
+        "shard": [0, 1],
+        "seed": 0,
+        **changes,
+    }
+
+
+def sample(chosen: dict, real: Path, out: Path, batch: int = 8) -> imageset.ImageSet:
+    job = {"settings": chosen, "inputs": {"images": str(real)}, "out": str(out)}
+    assert main(["generate", "sample", "--device", "cpu", "--batch-size", str(batch), "--job", canonical(job)]) == 0
+    return imageset.load(out)
+
+
+def test_text_to_image_does_not_depend_on_batch_or_shards(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
+    whole = sample(settings(stable_diffusion), real, tmp_path / "whole")
+    assert whole.images.shape == (8, 16, 16, 3)
+    assert len({image.tobytes() for image in whole.images}) == 8
+    for batch in (1, 3):
+        assert np.array_equal(
+            sample(settings(stable_diffusion), real, tmp_path / f"b{batch}", batch).images, whole.images
+        )
+    for shard in range(2):
+        part = sample(settings(stable_diffusion, shard=[shard, 2]), real, tmp_path / f"s{shard}")
+        assert np.array_equal(part.images, whole.images[shard::2])
+    prompts = imageset.read_manifest(tmp_path / "whole")["prompt"].tolist()
+    assert prompts[:4] == ["a photo of a cat", "a photo of a dog", "cat", "dog"]
+
+
+def test_image_to_image_starts_from_images_of_the_class(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
+    chosen = settings(stable_diffusion, kind="image_to_image", strength=0.5)
+    made = sample(chosen, real, tmp_path / "out")
+    sources = imageset.read_manifest(tmp_path / "out")["source"].to_numpy()
+    assert np.array_equal(imageset.load(real).labels[sources], made.labels)
+
+
+def test_sdxl(sdxl: Path, real: Path, tmp_path: Path) -> None:
+    made = sample(settings(sdxl, images_per_class=1, scheduler="EulerDiscreteScheduler"), real, tmp_path / "out")
+    assert made.images.shape == (2, 16, 16, 3)
+
+
+def test_blank_images_are_drawn_again_and_counted(
+    stable_diffusion: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diversity_spectra.generate.pipeline import Pipeline
+
+    whole = Pipeline._call
+
+    def checked(self: Pipeline, rows: list[dict]) -> list[np.ndarray]:
+        """As a safety checker: image 1 is always black, image 2 the first time."""
+        images = whole(self, rows)
+        return [
+            i * 0 if r["index"] == 1 or (r["index"] == 2 and r["redraws"] == 0) else i
+            for r, i in zip(rows, images, strict=True)
+        ]
+
+    monkeypatch.setattr(Pipeline, "_call", checked)
+    sample(settings(stable_diffusion, images_per_class=2), real, tmp_path / "out")
+    manifest = imageset.read_manifest(tmp_path / "out").set_index("index")
+    assert manifest["kept"].tolist() == [True, False, True, True]
+    assert manifest["redraws"].tolist() == [0, 2, 1, 0] and manifest.loc[1, "reason"] == "blank"
+
+
+def test_a_folder_without_a_pipeline_is_named(tmp_path: Path, real: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    job = {"settings": settings(tmp_path / "empty"), "inputs": {"images": str(real)}, "out": str(tmp_path / "out")}
+    assert main(["generate", "sample", "--job", canonical(job)]) == 2
+    assert "cannot be loaded" in capsys.readouterr().err

@@ -1,0 +1,273 @@
+"""The report from simulated experiments: every figure and the page, whole and with gaps."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from worlds import world
+
+from diversity_spectra import report
+from diversity_spectra.cli import main
+from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.study import compare
+from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style
+from diversity_spectra.report.drawing import DRAW
+from diversity_spectra.report.material import Material, Samples, Spectrum, summarise
+from diversity_spectra.tables import write_table
+
+EVIL = "<script>alert(1)</script>"
+FAST = Options(bootstrap=50, permutations=60)
+CAPTIONS = Path(__file__).parents[1] / "workflow" / "report"
+
+
+KEPT = [
+    "baseline", "dropout-0.1", "dropout-0.5", "weight_decay-0.1", "augmentation-rotation-15", "augmentation-rotation-30",
+    "augmentation-gaussian_noise-0.1", "synthetic-0.25", "synthetic-1.0", "synthetic-replace-0.5", "checkpoint-mine",
+]  # fmt: skip
+
+
+def only(conditions: list[str], tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    return {
+        name: frame[frame["condition"].isin(conditions)] if "condition" in frame else frame
+        for name, frame in tables.items()
+    }
+
+
+def compared(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    return {**tables, **compare(tables, FAST)}
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    made = compared(only(KEPT, world("supported", seeds=3, baseline_runs=6)))
+    row = {"measure": "precision", "label": "overall", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
+    made["quality"] = pd.DataFrame([row]).assign(training_set="synthetic")
+    made["spectra"] = made["spectra"].assign(num_evals=40.0)
+    made["spectra"].loc[0, "reason"] = f"no power law: {EVIL}"
+    return made
+
+
+@pytest.fixture(scope="module")
+def material(tables: dict[str, pd.DataFrame]) -> Material:
+    """With images, eigenvalues and hostile names."""
+    rng = np.random.default_rng(0)
+    classes = [EVIL, "$x_1$", *"cdef"]
+    samples = tuple(
+        Samples(name, family, rng.integers(0, 255, (6, rows, 12, 12, channels), dtype=np.uint8), classes)
+        for name, family, rows, channels in (("real", "baseline", 2, 1), ("synthetic", "synthetic", 3, 3))
+    )
+    conditions = tables["conditions"]["condition"]
+    spectra = [
+        Spectrum(name, layer, np.sort(rng.pareto(2.5, 64) + 0.1), 3.5, 1.0)
+        for name in ("pretrained", *conditions)
+        for layer in ("fc1", "fc2")
+    ]
+    config = {
+        "data": {"kind": "image_folder", "path": EVIL, "pool_per_class": 5},
+        "generator": {
+            "kind": "ddpm", "train_on": "pool", "images_per_class": 5, "train_steps": 9, "inference_steps": 2, "guidance": 1.5,
+        },
+        "models": [{"name": "mlp", "architecture": "mlp_small", "weights": "none", "batch_size": 5, "lr": 1e-3}],
+        "compare": {"level": 0.05},
+    }  # fmt: skip
+    return Material(tables, config, samples, {"mlp": spectra})
+
+
+@pytest.fixture(scope="module")
+def figures(material: Material) -> dict[str, page.Drawn]:
+    return drawn(material)
+
+
+def drawn(material: Material, models: list[str] | None = None) -> dict[str, page.Drawn]:
+    """All figures, without files."""
+    made = {}
+    with mpl.rc_context(style.RC):
+        for figure in figures_of(models or material.models):
+            drawing = DRAW[figure.kind](material, figure.model)
+            made[figure.name] = page.Drawn(figure, drawing.caption, "<svg/>" if drawing.figure else None)
+    return made
+
+
+def render(material: Material, figures: dict[str, page.Drawn]) -> str:
+    return page.render(material, figures, "title", "name", {"python": "3"})
+
+
+class Visible(HTMLParser):
+    """Tags and images of a page; fails on a tag that is closed but not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.tags, self.images = [], [], []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_figure_draws_and_says_n(figures: dict[str, page.Drawn]) -> None:
+    assert {figure.figure.kind for figure in figures.values()} == {*DATA_KINDS, *MODEL_KINDS}
+    for figure in figures.values():
+        assert figure.svg, figure.figure.name
+        assert figure.figure.kind == "sample_grids" or re.search(r"n = \d|conditions", figure.caption), (
+            figure.figure.name
+        )
+
+
+def test_every_kind_has_a_caption_for_snakemake() -> None:
+    assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*DATA_KINDS, *MODEL_KINDS}
+
+
+def test_names_are_escaped(material: Material, figures: dict[str, page.Drawn]) -> None:
+    text = render(material, figures)
+    parser = Visible()
+    parser.feed(text)
+    assert "script" not in parser.tags
+    assert not parser.open
+    assert "&lt;script&gt;" in text
+
+
+def test_page_opens_with_the_controls_and_then_the_claims(material: Material) -> None:
+    text = render(material, {})
+    order = [text.index(f'id="{name}"') for name in ("answer", "controls", "claims", "run", "data", "provenance")]
+    assert order == sorted(order)
+    for claim in material.tables["claims"].itertuples():
+        assert claim.statement in text
+        assert f'class="pill {claim.verdict}"' in text
+    assert "outside information" in text
+
+
+def test_files_are_the_same_every_time(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All kinds are drawn above; three are enough here: a sentence, a plain figure and one with a colour bar.
+    monkeypatch.setattr(report, "MODEL_KINDS", {kind: MODEL_KINDS[kind] for kind in ("esd", "dose_response", "layers")})
+    few = only(["baseline", "dropout-0.5", "augmentation-rotation-30", "synthetic-1.0"], tables)
+    few["controls"] = tables["controls"]
+    for name, table in few.items():
+        write_table(tmp_path / "tables" / f"{name}.csv", table)
+    for out in ("a", "b"):
+        assert (
+            main(["report", "--tables", str(tmp_path / "tables"), "--out", str(tmp_path / out), "--title", "One & two"])
+            == 0
+        )
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    expected = [f"figures/{figure.name}{suffix}" for figure in figures_of(["mlp"]) for suffix in (".png", ".svg")]
+    assert sorted(map(str, files)) == sorted([*expected, "report.html"])
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    text = (tmp_path / "a" / "report.html").read_text()
+    assert "One &amp; two" in text
+    assert "dropout, all strengths" in text
+    assert "per class, order 1<" in text
+    assert not re.search(r'(src|href)="(?!data:|#)', text), "the page needs nothing but itself"
+    parser = Visible()
+    parser.feed(text)
+    # No images and no eigenvalues are given: those two figures are a sentence on the page.
+    assert len(parser.images) == len(figures_of(["mlp"])) - 2
+    for image in parser.images:
+        ElementTree.fromstring(base64.b64decode(image["src"].split(",")[1]))
+        assert image["alt"]
+
+
+CASES = {
+    "one condition": ["baseline", "dropout-0.5"],
+    "baseline alone": ["baseline"],
+    "no synthetic": [
+        "baseline",
+        "dropout-0.5",
+        "weight_decay-0.1",
+        "augmentation-rotation-15",
+        "augmentation-rotation-30",
+    ],
+    "nothing measured": None,
+    "nothing but runs": None,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gaps_are_named_and_break_nothing(case: str, tables: dict[str, pd.DataFrame]) -> None:
+    own = {name: tables[name] for name in ("runs", "conditions", "diversity", "evaluation", "spectra")}
+    if CASES[case]:
+        own = compared(only(CASES[case], own))
+    elif case == "nothing measured":
+        measures = own["spectra"].select_dtypes("float").columns
+        own["spectra"] = own["spectra"].assign(**dict.fromkeys(measures, np.nan))
+        own["evaluation"] = own["evaluation"].assign(accuracy=np.nan, ece=np.nan)
+        own |= {name: pd.DataFrame() for name in ("shift", "controls", "alignment", "metric", "validation")}
+    else:
+        own = {"runs": own["runs"], "conditions": own["conditions"]}
+    material = Material(own)
+    figures = drawn(material)
+    text = render(material, figures)
+    absent = [figure for figure in figures.values() if figure.svg is None]
+    assert all(figure.caption.endswith(".") and figure.caption in text for figure in absent)
+    assert case == "nothing measured" or "synthetic_amount" in {figure.figure.kind for figure in absent}
+    words = re.sub(r"<[^>]*>", " ", text.split("</style>")[1]).lower().split()
+    assert "nan" not in words
+
+
+def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame]) -> None:
+    """One has no weight decay and no synthetic data, layers of its own, and rows of dW."""
+    other = world("inconclusive", seeds=2, baseline_runs=4, models=("cnn",), layers=10, pretrained=True, seed=3)
+    other = compared(only(["baseline", "dropout-0.1", "augmentation-rotation-15"], other))
+    joined = {name: pd.concat([tables[name], other[name]], ignore_index=True) for name in other if name != "diversity"}
+    material = Material({**joined, "diversity": tables["diversity"]})
+    assert material.models == ["mlp", "cnn"]
+    made = drawn(material, ["cnn"])
+    assert made["layers-cnn"].svg
+    assert made["synthetic_amount-cnn"].svg is None
+    assert made["synthetic_amount-cnn"].caption in render(material, made)
+    assert [name for name, _ in results.lead(material)] == ["mlp", "cnn"]
+
+
+def test_intervals_pool_the_variance_and_cover() -> None:
+    rng = np.random.default_rng(5)
+    covered = []
+    for _ in range(150):
+        rows = pd.DataFrame({"condition": np.repeat(list("abcd"), [2, 3, 3, 1]), "x": rng.standard_normal(9)})
+        table = summarise(rows, "x", 0.1)
+        covered.append(((table["low"] <= 0) & (table["high"] >= 0)).mean())
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.04)
+    assert summarise(pd.DataFrame({"condition": ["a"], "x": [1.0]}), "x")["low"].isna().all()
+
+
+def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:
+    palette = style.Palette()
+    looks = {(palette.colour(family), style.marker(family)) for family in style.PLACES}
+    assert len(looks) == len({colour for colour, _ in looks}) == len({mark for _, mark in looks}) == len(style.PLACES)
+    assert palette.shades("dropout", 3)[-1] == palette.shades("dropout", 1)[0] == palette.colour("dropout")
+
+
+def test_missing_tables_are_the_users_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["report", "--tables", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "no table runs, conditions" in capsys.readouterr().err
+    assert main(["report"]) == 2
+
+
+def test_samples_of_large_images_are_thinned() -> None:
+    from diversity_spectra.imageset import ImageSet
+
+    images = ImageSet(np.zeros((5, 300, 200, 3), np.uint8), np.array([0, 0, 1, 1, 1]), {"classes": ["a", "b"]})
+    picked = load.pick("real", "baseline", images, 3)
+    assert picked.images.shape == (2, 3, 60, 40, 3)
+    assert (picked.images[0, 2] == 255).all(), "class a has two images only"
+
+
+def test_figures_are_listed_once(material: Material) -> None:
+    names = [figure.name for figure in figures_of(["a", "b"])]
+    assert len(names) == len(set(names)) == len(DATA_KINDS) + 2 * len(MODEL_KINDS)
+    assert material.models == ["mlp"]

@@ -1,0 +1,74 @@
+"""The tree itself: formatting, lint, pins in one place, no long file without a reason."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["snakefmt", "--check", "Snakefile", "workflow/rules"],
+        ["snakemake", "--lint"],
+    ],
+    ids=" ".join,
+)
+def test_checks_pass(command: list[str]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "config", sorted([*ROOT.glob("workflow/presets/*.yaml"), ROOT / "config.yaml"]), ids=lambda p: p.name
+)
+def test_every_configuration_plans(config: Path) -> None:
+    done = subprocess.run(
+        [BIN / "diversity-spectra", "plan", "--configfile", config], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_conda_takes_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert "-r requirements.txt" in pip
+
+
+def test_every_requirement_is_pinned_once() -> None:
+    lines = [
+        line for line in (ROOT / "envs/requirements.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    assert all(re.fullmatch(r'[a-z0-9._-]+==[^ ]+( ; sys_platform == "linux")?', line) for line in lines), lines
+    names = [line.split("==")[0] for line in lines]
+    assert len(set(names)) == len(names)
+
+
+def test_the_environment_is_the_pinned_one() -> None:
+    from importlib import metadata
+
+    for line in (ROOT / "envs/requirements.txt").read_text().splitlines():
+        if "==" in line and "sys_platform" not in line:
+            name, version = line.split("==")
+            assert metadata.version(name) == version, name
+
+
+def test_no_file_is_long() -> None:
+    long = {
+        str(path.relative_to(ROOT)): length
+        for pattern in ("workflow/**/*.py", "workflow/**/*.smk", "Snakefile")
+        for path in ROOT.glob(pattern)
+        if (length := len(path.read_text().splitlines())) > 400
+    }
+    # config.py holds all models of the configuration: one place to look a key up.
+    assert set(long) <= {"workflow/diversity_spectra/config.py"}, long

@@ -1,0 +1,145 @@
+"""Text-to-image and image-to-image pipelines of diffusers as sources of synthetic images.
+
+A pipeline comes from a local folder or from the hub at a pinned revision, as safetensors, and never runs code of its
+own. Every image has a generator seeded for it; blank images, which safety checkers return, are drawn again with further
+seeds a bounded number of times, and counted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import log
+from diversity_spectra.imageset import ImageSet
+from diversity_spectra.seeds import derive_seed
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Pipeline:
+    """A diffusers pipeline that draws image i of class i modulo the number of classes."""
+
+    def __init__(self, settings: dict, real: ImageSet, device: torch.device):
+        self.settings, self.real, self.device = settings, real, device
+        self.classes = real.classes
+        self.of_class = [np.flatnonzero(real.labels == label) for label in range(len(self.classes))]
+        self.pipeline = _open(settings, device)
+
+    def count(self, real: ImageSet) -> int:
+        return self.settings["images_per_class"] * len(real.classes)
+
+    def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+        # On the CPU images are drawn one by one: the last bits of a matrix product depend on the batch it is in.
+        size = 1 if self.device.type == "cpu" else len(indices)
+        images, rows = [], []
+        for start in range(0, len(indices), size):
+            drawn, made = self._draw_together([int(index) for index in indices[start : start + size]])
+            images += drawn
+            rows += made
+        return np.stack(images), rows
+
+    def _draw_together(self, indices: list[int]) -> tuple[list[np.ndarray], list[dict]]:
+        rows = [self._row(index) for index in indices]
+        images: list[np.ndarray] = [np.zeros(self.real.images.shape[1:], np.uint8)] * len(rows)
+        open_rows = list(range(len(rows)))
+        for redraw in range(self.settings["redraws"] + 1):
+            for position in open_rows:
+                rows[position]["seed"] = derive_seed(self.settings["seed"], "generate", indices[position], redraw)
+                rows[position]["redraws"] = redraw
+            drawn = self._call([rows[position] for position in open_rows])
+            still_blank = []
+            for position, image in zip(open_rows, drawn, strict=True):
+                images[position] = fit(image, self.real.images.shape[1:])
+                blank = int(image.max()) - int(image.min()) < 8
+                rows[position].update(kept=not blank, reason="blank" if blank else "")
+                if blank:
+                    still_blank.append(position)
+            open_rows = still_blank
+            if not open_rows:
+                break
+        if open_rows:
+            log.warning("%d images stayed blank after %d redraws", len(open_rows), self.settings["redraws"])
+        return images, rows
+
+    def _row(self, index: int) -> dict:
+        label = index % len(self.classes)
+        turn = index // len(self.classes)
+        template = self.settings["prompts"][turn % len(self.settings["prompts"])]
+        row = {
+            "index": index,
+            "label": label,
+            "class": self.classes[label],
+            "prompt": template.replace("{name}", self.classes[label]),
+            "model": self.settings["model"],
+            "revision": self.settings["revision"] or "local",
+        }
+        if self.settings["kind"] == "image_to_image":
+            row["source"] = int(self.of_class[label][turn % len(self.of_class[label])])
+        return row
+
+    def _call(self, rows: list[dict]) -> list[np.ndarray]:
+        """Images (H, W, 3) uint8 of the pipeline for these rows, in one call."""
+        size = self.settings["image_size"]
+        options: dict = {
+            "prompt": [row["prompt"] for row in rows],
+            "negative_prompt": [self.settings["negative_prompt"]] * len(rows),
+            "guidance_scale": self.settings["guidance"],
+            "num_inference_steps": self.settings["inference_steps"],
+            "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
+            "output_type": "np",
+        }
+        if self.settings["kind"] == "image_to_image":
+            sources = [_enlarged(self.real.images[row["source"]], size) for row in rows]
+            options |= {"image": sources, "strength": self.settings["strength"]}
+        else:
+            options |= {"height": size, "width": size}
+        result = self.pipeline(**options).images
+        return [(np.nan_to_num(image) * 255).round().clip(0, 255).astype(np.uint8) for image in result]
+
+
+def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Scale an image (H, W, 3) uint8 to `shape` (h, w, c); grey where c is 1."""
+    picture = Image.fromarray(image)
+    if shape[2] == 1:
+        picture = picture.convert("L")
+    if picture.size != (shape[1], shape[0]):
+        picture = picture.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(shape)
+
+
+def _enlarged(image: np.ndarray, size: int) -> Image.Image:
+    picture = Image.fromarray(np.asarray(image).squeeze() if image.shape[2] == 1 else np.asarray(image))
+    return picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _open(settings: dict, device: torch.device):
+    import diffusers
+
+    maker = {
+        "text_to_image": diffusers.AutoPipelineForText2Image,
+        "image_to_image": diffusers.AutoPipelineForImage2Image,
+    }[settings["kind"]]
+    try:
+        pipeline = maker.from_pretrained(
+            settings["model"],
+            revision=settings["revision"],
+            dtype=DTYPES[settings["dtype"]],
+            use_safetensors=True,
+            local_files_only=Path(settings["model"]).is_dir(),
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(
+            f"generator.model {settings['model']}: cannot be loaded ({str(error).splitlines()[0]})"
+        ) from None
+    if settings["scheduler"]:
+        scheduler = getattr(diffusers, settings["scheduler"], None)
+        if scheduler is None or not hasattr(scheduler, "from_config"):
+            raise UserError(f"generator.scheduler: diffusers has no scheduler {settings['scheduler']!r}")
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)

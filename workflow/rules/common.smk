@@ -1,0 +1,66 @@
+"""
+What the rules share: where a job's settings, inputs and outputs are looked up in the plan.
+"""
+
+import re
+
+from diversity_spectra.compare import TABLES
+from diversity_spectra.planning.plan import files, files_in
+from diversity_spectra.report import figures
+
+
+def job(stage):
+    """The canonical JSON of the job that a rule's wildcards name."""
+    return lambda wildcards: PLAN.job(stage, wildcards.item).text
+
+
+def untracked(text):
+    """A parameter that may never change a result: Snakemake compares no parameter whose function takes `input`."""
+    return lambda wildcards, input: text
+
+
+FIGURES = [figure.name for figure in figures(PLAN.config)]
+DEVICE = untracked(f"--device {EXECUTION.device}")
+GPU = 0 if EXECUTION.device == "cpu" else 1
+
+
+def inputs(stage):
+    """Files that the job reads. Their content is part of the job's key, so their times say nothing (`ancient`)."""
+
+    return lambda wildcards: [
+        ancient(file)
+        for folders in PLAN.job(stage, wildcards.item).inputs.values()
+        for folder in ([folders] if isinstance(folders, str) else folders)
+        for file in files_in(folder)
+    ]
+
+
+def run_inputs(stage, wildcards, seeds):
+    """Files that the job reads, of the runs with these seeds only."""
+    made = PLAN.job(stage, wildcards.item).inputs
+    runs = [f"{made['runs']}/seed-{seed}" for seed in seeds]
+    others = [folder for role, folder in made.items() if role != "runs"]
+    return [ancient(file) for folder in [*runs, *others] for file in files_in(folder)]
+
+
+def outputs(stage, seeds=None):
+    """Files of a stage's result; of each of these seeds where the stage works by run.
+
+    Runs are marked `update`: when seeds are added to a block, those that are there are kept.
+    """
+    folder = f"results/cache/{stage}/{{item}}"
+    if seeds is None:
+        return files(stage, folder)
+    return [update(file) for seed in seeds for file in files(stage, f"{folder}/seed-{seed}")]
+
+
+def items(stage, block):
+    """The jobs that work on exactly this block of seeds, as a pattern."""
+    return "|".join(re.escape(getattr(runs, stage).item) for runs in PLAN.runs if block in runs.blocks)
+
+
+def gathered_files(wildcards):
+    """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
+    read = {"finetune": "run.json", "evaluate": "metrics.parquet", "spectra": "rows.parquet"}
+    runs = PLAN.job("gather", wildcards.item).settings["runs"]
+    return [ancient(f"{run[stage]}/{file}") for run in runs for stage, file in read.items()]
