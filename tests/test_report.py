@@ -50,6 +50,8 @@ def tables() -> dict[str, pd.DataFrame]:
     made = compared(only(KEPT, world("supported", seeds=3, baseline_runs=6)))
     row = {"measure": "precision", "label": "overall", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
     made["quality"] = pd.DataFrame([row]).assign(training_set="synthetic")
+    judged = made["evaluation"][made["evaluation"]["set"] == "test"].assign(set="synthetic", shift="synthetic")
+    made["evaluation"] = pd.concat([made["evaluation"], judged], ignore_index=True)
     made["spectra"] = made["spectra"].assign(num_evals=40.0)
     made["spectra"].loc[0, "reason"] = f"no power law: {EVIL}"
     return made
@@ -148,6 +150,8 @@ def test_page_opens_with_the_controls_and_then_the_claims(material: Material) ->
         assert claim.statement in text
         assert f'class="pill {claim.verdict}"' in text
     assert "outside information" in text
+    assert "trained on no synthetic image" in text
+    assert ">accuracy, synthetic<" not in text
 
 
 def test_files_are_the_same_every_time(

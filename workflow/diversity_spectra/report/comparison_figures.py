@@ -19,6 +19,7 @@ from diversity_spectra.report.style import (
     family_legend,
     marker,
     paint_ticks,
+    signed_ticks,
     zero_lines,
 )
 from diversity_spectra.report.words import MINUS, counted, interval, kernel, plain
@@ -53,7 +54,7 @@ def quadrants(material: Material, model: str) -> Drawing:
         for side, name, summary in (("x", across, x), ("y", up, y)):
             if summary["mean"].abs().max() > FAR or changes[name].abs().max() > 2 * FAR:
                 getattr(ax, f"set_{side}scale")("asinh", linear_width=3.0)
-                ax.tick_params(axis=side, labelrotation=45 if side == "x" else 0)
+                signed_ticks(getattr(ax, f"{side}axis"))
     family_legend(figure, material.palette, material.families(model))
     counts = run_counts(conditions["condition"], runs)
     caption = (

@@ -13,6 +13,7 @@ from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import (
     NOTHING,
     SHIFTS,
+    counted,
     fixed,
     interval,
     kernel,
@@ -31,7 +32,10 @@ QUALITY = {
     "recall": "recall: share of real images that the synthetic ones reach",
     "density": "density: how crowded real neighbourhoods are with synthetic images (1 = as real ones)",
     "coverage": "coverage: share of real neighbourhoods with a synthetic image",
-    "label_agreement": "label agreement: a classifier sees the class that was asked for",
+    "near_copies_train_pixel": "near-copies of training images, in pixels",
+    "near_copies_train_embedding": "near-copies of training images, in the embedding",
+    "near_copies_test_pixel": "near-copies of test images, in pixels",
+    "near_copies_test_embedding": "near-copies of test images, in the embedding",
 }
 
 
@@ -134,6 +138,8 @@ def claims(material: Material) -> list[Claim]:
 def evaluation(material: Material, model: str) -> Table:
     """Accuracy on every set; likelihood and calibration in and out of distribution."""
     table = material.table("evaluation", model)
+    # Synthetic images are judged by the networks too, but they are no test set: see `quality`.
+    table = table[table["shift"].isin(SHIFTS)] if len(table) else table
     if table.empty:
         return Table([], [])
     sets = list(dict.fromkeys(table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index))["set"]))
@@ -190,8 +196,22 @@ def quality(material: Material) -> Table:
     for row in table.to_dict("records"):
         digits = 3 if abs(row["value"]) < 10 else 1
         text = QUALITY.get(row["measure"], plain(row["measure"]))
-        rows.append([text, interval(row["value"], row["low"], row["high"], digits), str(int(row["n"]))])
-    return Table(["measure", "value", "n (per class, or images)"], rows)
+        unit = "images" if row["measure"].startswith("near_copies") else "images per class"
+        rows.append([text, interval(row["value"], row["low"], row["high"], digits), f"{int(row['n'])} {unit}"])
+    return Table(["measure", "value", "n"], [*rows, *_agreement(material)])
+
+
+def _agreement(material: Material) -> list[list[str]]:
+    """How often plainly trained networks see in a synthetic image the class that it was made for."""
+    rows = []
+    for model in material.models:
+        conditions, table = material.conditions(model), material.table("evaluation", model)
+        baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
+        own = table[(table["shift"] == "synthetic") & table["condition"].isin(baseline)] if len(table) else table
+        for row in summarise(own, "accuracy", material.level).itertuples() if len(own) else ():
+            text = f"label agreement: {model}, trained on no synthetic image, sees the class that was asked for"
+            rows.append([text, interval(row.mean, row.low, row.high), counted([row.n])])
+    return rows
 
 
 def shifts(material: Material, model: str) -> Table:

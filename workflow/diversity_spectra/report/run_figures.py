@@ -32,6 +32,9 @@ def accuracy(material: Material, model: str) -> Drawing:
         _marks(ax, conditions, runs, column, summary, material, across=True)
         ax.set_title(f"{SCORES[score]}\n{SHIFTS[shift]}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
+        # Both are shares; an interval from two or three runs may reach beyond what is possible.
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, -0.02), min(high, 1.02))
         ax.locator_params(axis="x", nbins=3)
         ax.tick_params(axis="x", labelrotation=45)
     axes[0, 0].set_yticks(range(len(names)), [told(name) for name in names])

@@ -11,11 +11,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file
-from diversity_spectra.report.words import plain
+from diversity_spectra.report.words import MINUS, plain
 
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 WIDTH = 7.5  # inches: at this width the text prints at its own size
@@ -137,6 +137,14 @@ def log_ticks(axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def signed_ticks(axis) -> None:
+    """Ticks of an asinh axis, which is linear near 0 and logarithmic far from it."""
+    steps = [sign * size for size in (3, 10, 30, 100, 300, 1000) for sign in (-1, 1)]
+    axis.set_major_locator(FixedLocator(sorted([0, *steps])))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
 
 
 def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:
