@@ -22,7 +22,9 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.files import sha256
 from diversity_spectra.finetune import models, training
 from diversity_spectra.finetune.images import Images
+from diversity_spectra.finetune.pretrain import pretrain, quarter_turns
 from diversity_spectra.provenance import canonical
+from diversity_spectra.resume import Resume
 
 SETTINGS = {
     "architecture": "mlp_small",
@@ -307,3 +309,16 @@ def test_a_corrupted_input_is_named(workdir: Path, capsys: pytest.CaptureFixture
     time.sleep(0.01)
     assert train("other", 0) == 2
     assert "train/images.npy is damaged" in capsys.readouterr().err
+
+
+def test_pretraining_learns_orientations(workdir: Path) -> None:
+    images = imageset.load("train").images[:4]
+    turned, turns = quarter_turns(images)
+    assert turned.shape == (16, 28, 28, 1) and turns.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert np.array_equal(np.rot90(turned[4:8], -1, axes=(1, 2)), images)
+    random = np.random.default_rng(0)
+    marked = random.integers(0, 60, (40, 28, 28, 1), dtype=np.uint8)
+    marked[:, :8] += 180  # a bright edge tells which side is up
+    settings = {**SETTINGS, "dropout": 0.0, "steps": 60}
+    model, accuracy = pretrain(marked, settings, torch.device("cpu"), Resume("pretrain", "state", 300))
+    assert accuracy > 0.9 and model.get_classifier().out_features == 4

@@ -314,11 +314,14 @@ class TrainedModel(Model):
     name: Name = _field(description="name in paths, tables and figures")
     architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")] = _field(description="a timm model")
     weights: LocalPath = _field(
-        "none", description="`none` (from scratch), `embedded`, `hub`, or a .safetensors / .pth file"
+        "none", description="`none` (from scratch), `embedded`, `hub`, `pretrain`, or a .safetensors / .pth file"
     )
     image_size: int = _field(224, ge=4, le=2048, description="side of the input, pixels")
     resize: Literal["bicubic", "pad"] = _field("bicubic", description="how images reach that side")
     channels: Literal[1, 3] = _field(3, description="input channels; grey images are repeated to 3")
+    pretrain_steps: Count = _field(
+        1000, description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs"
+    )
     steps: Count = _field(description="optimiser steps, the same for every condition")
     batch_size: int = _field(32, ge=1, le=65536, description="images per step")
     lr: Positive = _field(description="peak learning rate of AdamW", le=10)
@@ -429,6 +432,8 @@ class Config(Model):
         if len(set(names)) != len(names):
             raise ValueError(f"two models have the same name: {names}")
         for model in self.models:
+            if model.weights == "pretrain" and not self.data.pool_per_class:
+                raise ValueError(f"model {model.name!r} is pretrained on the pool, but data.pool_per_class is 0")
             wants = model.conditions.synthetic or any(c.synthetic for c in model.conditions.combinations)
             if wants and self.generator is None:
                 raise ValueError(f"model {model.name!r} has synthetic conditions, but there is no `generator`")

@@ -8,7 +8,9 @@ OUTPUTS: results/cache/pretrained/{item}/model.safetensors,
 
 
 rule pretrained:
-    """Bring the pretrained weights of a model into one format; they are also the reference of its spectra."""
+    """Bring the pretrained weights of a model into one format, or make them; they are the reference of its spectra."""
+    input:
+        inputs("pretrained"),
     output:
         outputs("pretrained"),
     log:
@@ -20,8 +22,9 @@ rule pretrained:
         "../../envs/environment.yaml"
     params:
         job=job("pretrained"),
+        device=DEVICE,
     shell:
-        "diversity-spectra finetune pretrained --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra finetune pretrained --job {params.job:q} {params.device} >{log} 2>&1"
 
 
 for block in PLAN.blocks():

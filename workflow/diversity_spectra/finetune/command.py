@@ -20,6 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     pretrained = steps.add_parser("pretrained", help="bring pretrained weights into one format")
     add_job(pretrained)
+    add_device(pretrained)
+    pretrained.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
     train = steps.add_parser(
         "train", help="train", epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,26 +35,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     job = read_job(arguments.job, arguments.out)
     if arguments.step == "pretrained":
-        _pretrained(job)
+        _pretrained(job, arguments)
     elif "checkpoint" in job["settings"]:
         _checkpoint(job)
     else:
         _train(job, arguments)
 
 
-def _pretrained(job: dict) -> None:
+def _pretrained(job: dict, arguments: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     from diversity_spectra.finetune import models
 
     settings = job["settings"]
-    if settings["weights"] == "hub":
+    if "images" in job["inputs"]:
+        from diversity_spectra import devices
+        from diversity_spectra.finetune.pretrain import pretrain
+        from diversity_spectra.resume import Resume
+
+        resume = Resume(job["key"], "pretrained", arguments.save_every)
+        device = devices.choose(arguments.device, arguments.threads)
+        model, accuracy = pretrain(imageset.load(job["inputs"]["images"]).images, settings, device, resume)
+        log.info("orientations told apart: %.3f", accuracy)
+        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    elif settings["weights"] == "hub":
         model = models.create(settings["architecture"], "hub", 1000, settings["channels"], settings["image_size"])
         state = model.state_dict()
     else:
         state = models.read_weights(settings["weights"], settings["architecture"])
     with publish(job) as folder:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+    if "images" in job["inputs"]:
+        resume.clear()
 
 
 def _train(job: dict, arguments: argparse.Namespace) -> None:

@@ -92,7 +92,7 @@ def plan(config: Config) -> Plan:
     generated = _plan_generator(made, train, pool)
     for model in config.models:
         for condition in expand(model.conditions):
-            _plan_runs(made, model, condition, train, generated)
+            _plan_runs(made, model, condition, train, pool, generated)
     _plan_diversity(made, train, test, generated)
     _plan_results(made)
     return made
@@ -163,16 +163,27 @@ def _plan_training_set(made: Plan, recipe: DataRecipe, train: Job, generated: Jo
     return job.out
 
 
-def _plan_runs(made: Plan, model: TrainedModel, condition: Condition, train: Job, generated: Job | None) -> None:
+def _plan_pretrained(made: Plan, model: TrainedModel, pool: Job | None) -> str | None:
+    if model.weights == "none":
+        return None
+    source = {key: getattr(model, key) for key in ("architecture", "channels", "image_size", "weights")}
+    if model.weights == "pretrain":
+        recipe = ("resize", "batch_size", "lr", "warmup", "clip", "freeze_norm", "precision", "label_smoothing")
+        source |= {key: getattr(model, key) for key in recipe}
+        source |= {"steps": model.pretrain_steps, "weight_decay": 0.0, "flip": False, "on_divergence": "fail"}
+        source["seed"] = made.config.seed
+        return made.add("pretrained", model.name, source, code="finetune", images=pool.out if pool else None).out
+    if Path(model.weights).suffix:
+        source["fingerprint"] = fingerprint(model.weights)
+    return made.add("pretrained", model.name, source, code="finetune").out
+
+
+def _plan_runs(
+    made: Plan, model: TrainedModel, condition: Condition, train: Job, pool: Job | None, generated: Job | None
+) -> None:
     config = made.config
     network = {key: getattr(model, key) for key in ("architecture", "image_size", "resize", "channels")}
-    pretrained = None
-    if model.weights != "none":
-        source = {"architecture": model.architecture, "channels": model.channels, "weights": model.weights}
-        source["image_size"] = model.image_size
-        if Path(model.weights).suffix:
-            source["fingerprint"] = fingerprint(model.weights)
-        pretrained = made.add("pretrained", model.name, source, code="finetune").out
+    pretrained = _plan_pretrained(made, model, pool)
     training_set = _plan_training_set(made, condition.recipe, train, generated)
     name = f"{model.name}/{condition.name}"
     if condition.checkpoint:
