@@ -320,7 +320,8 @@ class TrainedModel(Model):
     resize: Literal["bicubic", "pad"] = _field("bicubic", description="how images reach that side")
     channels: Literal[1, 3] = _field(3, description="input channels; grey images are repeated to 3")
     pretrain_steps: Count = _field(
-        1000, description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs"
+        1000,
+        description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs",
     )
     steps: Count = _field(description="optimiser steps, the same for every condition")
     batch_size: int = _field(32, ge=1, le=65536, description="images per step")
@@ -453,8 +454,10 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, str):
+            if isinstance(key, str):
                 if key in seen:
                     raise ConfigError(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
                 seen.add(key)

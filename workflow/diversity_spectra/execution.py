@@ -19,7 +19,19 @@ from pathlib import Path
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_folder, sha256, write_json
 
-PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "torchvision", "timm", "diffusers", "safetensors")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "torchvision",
+    "timm",
+    "diffusers",
+    "safetensors",
+    "matplotlib",
+    "seaborn",
+)
 
 log = logging.getLogger("diversity_spectra")
 

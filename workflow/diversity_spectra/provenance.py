@@ -74,12 +74,13 @@ class Job:
 
 @cache
 def code_digest(stage: str) -> str:
-    """Digest of the syntax trees of a stage's modules and of the package modules they import.
+    """Digest of the syntax trees of a stage's modules and of the package modules they import, and of its templates.
 
     Comments, docstrings and formatting do not count.
     """
     trees = {module: _tree_digest(path) for module, path in sorted(_reached(stage).items())}
-    return digest(trees)
+    templates = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (PACKAGE / stage).glob("*.j2")}
+    return digest({**trees, **templates})
 
 
 def _reached(stage: str) -> dict[str, Path]:

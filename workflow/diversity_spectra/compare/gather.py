@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _depth(layer: str, depth: dict[str, int]) -> int:
-    """Position of a layer from input to output; a part of a matrix (`attn.qkv.q`) stands where the whole does."""
+    """Position of a layer from input to output; a part of a matrix (`attn.qkv[q]`) stands where the whole does."""
+    layer = layer.split("[")[0]
     while layer not in depth and "." in layer:
         layer = layer.rsplit(".", 1)[0]
     return depth.get(layer, -1)

@@ -172,4 +172,3 @@ def _checkpoint(job: dict) -> None:
             "layers": models.layers(model),
         }
         write_json(folder / "run.json", summary)
-
