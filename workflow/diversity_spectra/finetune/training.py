@@ -78,7 +78,7 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
             for group in optimiser.param_groups:
                 group["lr"] = rate
             # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
-            torch.manual_seed(derive_seed(seed, "step", step))
+            _seed_device(derive_seed(seed, "step", step), device)
             flipped = torch.rand(len(indices)) < 0.5 if settings["flip"] else None
             try:
                 loss, hits = _step(model, optimiser, scaler, images, indices, flipped, micro, settings)
@@ -178,6 +178,13 @@ def _indices(
         pieces.append(piece)
         position, wanted = position + len(piece), wanted - len(piece)
     return torch.cat(pieces), order, epoch
+
+
+def _seed_device(seed: int, device: torch.device) -> None:
+    """As `torch.manual_seed`, which without a GPU costs as much as a step of a small network: it notes a stack trace."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
