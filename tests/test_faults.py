@@ -1,0 +1,107 @@
+"""Faults for real (`make test-faults`): kills at random moments, and a full disk in every stage."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY, Checkout, copy_checkout
+from diversity_spectra.compare import TABLES
+
+pytestmark = pytest.mark.faults
+KILLS = 25
+PROFILE = ("--workflow-profile", "workflow/profiles/workstation")
+
+
+def tables(checkout: Checkout) -> dict[str, bytes]:
+    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
+
+
+def test_killed_at_random_moments_the_tables_are_the_same(finished: Checkout, tmp_path: Path) -> None:
+    """SIGKILL to the whole process group, as a power cut: nothing is unlocked or deleted by hand in between."""
+    checkout = copy_checkout(tmp_path / "killed")
+    environment = {**os.environ, "PYTHONPATH": str(checkout.folder / "workflow")}
+    command = [Path(sys.executable).parent / "snakemake", "--cores", "2", "--configfile", TINY, *PROFILE]
+    moments = random.Random(0)
+    kills = 0
+    while kills < KILLS:
+        started = subprocess.Popen(
+            command, cwd=checkout.folder, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            started.wait(timeout=moments.uniform(2.5, 9.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            kills += 1
+            continue
+        # Done before the kills were: one more run of everything after the data.
+        assert started.returncode == 0
+        subprocess.run(["rm", "-r", checkout.folder / "results/cache/finetune", checkout.folder / "results/tiny"], check=True)
+    checkout.snakemake("--cores", "2", *PROFILE)
+    mine, theirs = tables(finished), tables(checkout)
+    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+    assert not list((checkout.folder / "results/cache").glob(".resume/*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Checkout:
+    """A checkout whose results lie on a file system of their own, in memory."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    checkout = copy_checkout(tmp_path / "checkout")
+    results = checkout.folder / "results"
+    results.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", results], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield checkout
+    subprocess.run(["umount", results], check=True)
+
+
+STAGES = ("data", "generator", "augment", "diversity", "finetune_0_3", "evaluate_0_3", "spectra_0_3", "gather", "compare", "report")
+
+
+def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(finished: Checkout, small_disk: Checkout) -> None:
+    results = small_disk.folder / "results"
+    for stage in STAGES:
+        needed = _made_before(small_disk, stage)
+        ballast = results / "ballast"
+        free = os.statvfs(results)
+        subprocess.run(["fallocate", "-l", str(free.f_bavail * free.f_frsize - 8192), ballast], check=True)
+        done = small_disk.snakemake("--cores", "1", "--rerun-incomplete", "--until", stage, check=False)
+        ballast.unlink()
+        assert done.returncode != 0, (stage, needed, done.stderr[-2000:])
+        failed = [line for line in done.stderr.splitlines() if line.startswith("FAILED")]
+        assert failed, (stage, done.stderr[-2000:])
+        assert all("No space left" in line for line in failed), (stage, failed)
+    small_disk.snakemake("--cores", "2", "--rerun-incomplete")
+    mine, theirs = tables(finished), tables(small_disk)
+    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+
+
+def _made_before(checkout: Checkout, stage: str) -> float:
+    """Make what the stage needs, so that it is the stage itself that meets the full disk."""
+    start = time.monotonic()
+    before = {
+        "generator": "data",
+        "augment": "generate",
+        "diversity": "augment",
+        "finetune_0_3": "pretrained",
+        "evaluate_0_3": "finetune_0_3",
+        "spectra_0_3": "finetune_0_3",
+        "gather": ("finetune_0_3", "finetune_0_1", "finetune_0_0", "evaluate_0_3", "evaluate_0_1", "evaluate_0_0"),
+        "compare": ("gather", "diversity"),
+        "report": "compare",
+    }.get(stage)
+    if before:
+        names = (before,) if isinstance(before, str) else (*before, "spectra_0_3", "spectra_0_1", "spectra_0_0")
+        checkout.snakemake("--cores", "2", "--rerun-incomplete", "--until", *names)
+    return time.monotonic() - start
