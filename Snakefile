@@ -8,6 +8,7 @@ from snakemake.utils import min_version
 
 from diversity_spectra.config import parse as parse_config
 from diversity_spectra.errors import UserError
+from diversity_spectra.planning.lock import hold
 from diversity_spectra.planning.plan import plan
 
 min_version("9.27")
@@ -32,6 +33,15 @@ EXECUTION = PLAN.config.execution
 
 wildcard_constraints:
     item=r".+-[0-9a-f]{12}",
+
+
+onstart:
+    # One workflow at a time works on an experiment; the lock goes with the process, however that ends.
+    try:
+        hold(EXPERIMENT)
+    except UserError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(2)
 
 
 localrules:

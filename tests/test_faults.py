@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import TINY, Checkout, copy_checkout
+
 from diversity_spectra.compare import TABLES
 
 pytestmark = pytest.mark.faults
@@ -44,7 +44,9 @@ def test_killed_at_random_moments_the_tables_are_the_same(finished: Checkout, tm
             continue
         # Done before the kills were: one more run of everything after the data.
         assert started.returncode == 0
-        subprocess.run(["rm", "-r", checkout.folder / "results/cache/finetune", checkout.folder / "results/tiny"], check=True)
+        subprocess.run(
+            ["rm", "-r", checkout.folder / "results/cache/finetune", checkout.folder / "results/tiny"], check=True
+        )
     checkout.snakemake("--cores", "2", *PROFILE)
     mine, theirs = tables(finished), tables(checkout)
     assert [name for name in TABLES if mine[name] != theirs[name]] == []
@@ -59,14 +61,27 @@ def small_disk(tmp_path: Path) -> Checkout:
     checkout = copy_checkout(tmp_path / "checkout")
     results = checkout.folder / "results"
     results.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", results], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", results], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
     yield checkout
     subprocess.run(["umount", results], check=True)
 
 
-STAGES = ("data", "generator", "augment", "diversity", "finetune_0_3", "evaluate_0_3", "spectra_0_3", "gather", "compare", "report")
+STAGES = (
+    "data",
+    "generator",
+    "augment",
+    "diversity",
+    "finetune_0_3",
+    "evaluate_0_3",
+    "spectra_0_3",
+    "gather",
+    "compare",
+    "report",
+)
 
 
 def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(finished: Checkout, small_disk: Checkout) -> None:

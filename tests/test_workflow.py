@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -72,6 +73,28 @@ def test_nothing_changed_is_nothing_to_do(finished: Checkout) -> None:
     done = finished.snakemake("--cores", "2")
     assert "Nothing to be done" in done.stderr
     assert time.monotonic() - start < 20
+
+
+def test_a_second_workflow_in_the_folder_is_told(finished: Checkout) -> None:
+    held = (
+        "from diversity_spectra.planning.lock import hold; import time; hold('tiny'); print('held', flush=True);"
+        "time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(finished.folder / "workflow")}
+    other = subprocess.Popen(
+        [sys.executable, "-c", held], cwd=finished.folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        done = finished.snakemake("--cores", "2", "--forcerun", "compare", check=False)
+        assert done.returncode == 2
+        assert f"another workflow (process {other.pid}) is at work on experiment 'tiny'" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        other.kill()
+        other.wait()
+    # The killed process leaves no lock, and no result was lost.
+    assert "Nothing to be done" in finished.snakemake("--cores", "2").stderr
 
 
 # ---------------------------------------------------------------- the table of edits

@@ -51,9 +51,15 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        # Full disks, missing rights and missing files are the machine's state, not defects of the program.
-        print(f"error: {error.strerror or error}: {error.filename or os.getcwd()}", file=sys.stderr)
+    except Exception as error:
+        # Full disks, missing rights and missing files are the machine's state, not defects of the program. Libraries
+        # wrap the first of them in errors of their own.
+        if "No space left on device" in str(error):
+            print(f"error: No space left on device, below {os.getcwd()}", file=sys.stderr)
+        elif isinstance(error, OSError):
+            print(f"error: {error.strerror or error}: {error.filename or os.getcwd()}", file=sys.stderr)
+        else:
+            raise
         return 1
 
 

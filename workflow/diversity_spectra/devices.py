@@ -2,19 +2,67 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
+from pathlib import Path
+
 import torch
+from filelock import FileLock, Timeout
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 
+LEASES = Path(tempfile.gettempdir()) / "diversity-spectra-devices"
+_held: list[FileLock] = []
+
+
+def lease(devices: list[str], slots: int = 1, patience: float | None = None) -> str:
+    """One of `devices` for this process alone (or for `slots` processes), until it ends.
+
+    A slot is a file lock in the local temporary folder; the kernel frees it when its process ends, however it ends.
+    Waits for a free slot, `patience` seconds at most; raises `UserError` after that.
+    """
+    LEASES.mkdir(mode=0o777, exist_ok=True)
+    start = time.monotonic()
+    while True:
+        for slot in range(slots):
+            for device in devices:
+                lock = FileLock(LEASES / f"{device}.{slot}", timeout=0, is_singleton=False)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    continue
+                _held.append(lock)
+                return device
+        if patience is not None and time.monotonic() - start > patience:
+            raise UserError(f"no device of {', '.join(devices)} became free in {patience:g} s")
+        time.sleep(0.2)
+
+
+def visible_devices() -> list[str]:
+    """GPUs that this process may use, by the names in CUDA_VISIBLE_DEVICES or by number."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
 
 def choose(name: str, threads: int) -> torch.device:
-    """The device of a name (auto, cpu, cuda, cuda:N). `auto` takes a GPU where there is one, and says what it took."""
+    """The device of a name (auto, cpu, cuda, cuda:N).
+
+    `auto` takes a free GPU where there are some, and says what it took. Under SLURM the scheduler has chosen already.
+    """
     torch.set_num_threads(threads)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cpu":
+        visible = visible_devices() if torch.cuda.is_available() else []
+        if not visible:
             log.info("no GPU found: working on the CPU with %d thread(s)", threads)
+            name = "cpu"
+        elif "SLURM_JOB_ID" in os.environ:
+            name = "cuda"
+        else:
+            name = f"cuda:{visible.index(lease(visible))}"
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():

@@ -7,6 +7,7 @@ came from) and `meta.json` (class names, source, how it was made).
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,17 @@ def read_manifest(folder: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_parquet(Path(folder) / "manifest.parquet")
+
+
+def new_images(folder: Path, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """A writable memory map `folder/images.npy` of `shape` (N, H, W, C) uint8, with its room on the disk taken.
+
+    Raises `OSError` where the disk is too full; writing to a map without room would end the process without a word.
+    """
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    with (folder / "images.npy").open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+    return images
 
 
 def save(folder: Path, images: np.ndarray, labels: np.ndarray, manifest: pd.DataFrame, meta: dict) -> None:

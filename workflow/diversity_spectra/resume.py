@@ -57,8 +57,12 @@ class Resume:
 
     def save(self, state: dict) -> None:
         """Write the state; leave the process if it was told to stop."""
-        with atomic_file(self.path) as temporary:
-            torch.save({"key": self.key, **state}, temporary)
+        try:
+            with atomic_file(self.path) as temporary:
+                torch.save({"key": self.key, **state}, temporary)
+        except (OSError, RuntimeError) as error:
+            # A training that cannot be saved is still worth finishing.
+            log.warning("the state at step %d cannot be saved: %s", state["step"], str(error).split("\n")[0])
         self.last = time.monotonic()
         if self.stopping:
             log.error("stopped at step %d; the state is saved and the next run goes on from it", state["step"])

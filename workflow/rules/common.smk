@@ -24,6 +24,11 @@ DEVICE = untracked(f"--device {EXECUTION.device}")
 GPU = 0 if EXECUTION.device == "cpu" else 1
 
 
+def grown(amount):
+    """A resource that a retry gets more of: a job that was killed for memory or time asks for twice, then three times."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def inputs(stage):
     """Files that the job reads. Their content is part of the job's key, so their times say nothing (`ancient`)."""
 

@@ -26,6 +26,8 @@ for block in PLAN.blocks():
         threads: EXECUTION.threads
         resources:
             gpu=GPU,
+            mem_mb=grown(16_000),
+            runtime=grown(240),
         params:
             job=job("evaluate"),
             device=DEVICE,

@@ -48,6 +48,8 @@ for block in PLAN.blocks():
         threads: EXECUTION.threads
         resources:
             gpu=GPU,
+            mem_mb=grown(16_000),
+            runtime=grown(240),
         params:
             job=job("finetune"),
             device=DEVICE,

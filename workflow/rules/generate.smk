@@ -23,6 +23,8 @@ rule generator:
     threads: EXECUTION.threads
     resources:
         gpu=GPU,
+        mem_mb=grown(16_000),
+        runtime=grown(240),
     params:
         job=job("generator"),
         device=DEVICE,
@@ -48,6 +50,8 @@ rule shard:
     threads: EXECUTION.threads
     resources:
         gpu=GPU,
+        mem_mb=grown(16_000),
+        runtime=grown(240),
     params:
         job=job("shard"),
         device=DEVICE,

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = [(origin, index, copy) for copy in range(copies) for origin, index in members]
     with publish(job) as folder:
         shape = (len(rows), *real.images.shape[1:])
-        images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        images = imageset.new_images(folder, shape)
         for position, (origin, index, copy) in enumerate(rows):
             image = sources[origin].images[index]
             images[position] = (

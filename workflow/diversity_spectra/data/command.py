@@ -127,7 +127,7 @@ def _from_folder(
         chosen = _folder_split(source, split, labels, seed, classes, separate)
         files, labels = [files[index] for index in chosen], labels[chosen]
     workers = len(os.sched_getaffinity(0))
-    images, kept = read_images(files, source.get("image_size") or 224, folder / "images.npy", workers)
+    images, kept = read_images(files, source.get("image_size") or 224, folder, workers)
     return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diversity_spectra import imageset
 from diversity_spectra.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -65,12 +66,12 @@ def read_image(path: Path, side: int) -> np.ndarray | str:
 
 
 def read_images(files: Sequence[Path], side: int, out: Path, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read files in parallel into the memory map `out` (N, side, side, 3) uint8.
+    """Read files in parallel into the memory map `images.npy` (N, side, side, 3) uint8 of the folder `out`.
 
     Returns the map cut to the readable images and the indices (n,) of the files that were read. Files that cannot be
     read are named in the log; more than three and one in ten is a `UserError`.
     """
-    images = np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(len(files), side, side, 3))
+    images = imageset.new_images(out, (len(files), side, side, 3))
     kept: list[int] = []
     failures: list[str] = []
     with ProcessPoolExecutor(workers) as pool:

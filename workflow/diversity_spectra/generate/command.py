@@ -67,9 +67,7 @@ def _sample(job: dict, arguments: argparse.Namespace) -> None:
     # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
     indices = np.arange(source.count(real))[shard::shards]
     with publish(job, device=devices.describe(device)) as folder:
-        images = np.lib.format.open_memmap(
-            folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(indices), *real.images.shape[1:])
-        )
+        images = imageset.new_images(folder, (len(indices), *real.images.shape[1:]))
         rows = []
         for start in range(0, len(indices), arguments.batch_size):
             batch = indices[start : start + arguments.batch_size]
