@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -501,12 +502,13 @@ def parse(values: dict, source: str = "config") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [f"{source}: {line}" for line in dict.fromkeys(_explain(error))]
+        lines = [f"{source}: {_printable(line)}" for line in dict.fromkeys(_explain(error))]
     except RecursionError:
         lines = [f"{source}: nested too deeply or refers to itself"]
     raise ConfigError("\n".join(lines))
 
 
+@cache
 def schema() -> dict:
     """JSON schema of the configuration, for editors."""
     return TypeAdapter(Config).json_schema()
@@ -556,7 +558,12 @@ def _dotted(location: Iterable) -> str:
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path.encode("unicode_escape").decode()
+    return path
+
+
+def _printable(text: str) -> str:
+    """The text on one line of a terminal, whatever the user's file holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _siblings(location: list) -> list[str]:
