@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.networks import NETWORKS
@@ -26,66 +25,51 @@ def create(
 
     Raises `UserError` for an unknown architecture or weights that do not fit it.
     """
-    model, in_blocks = _build(architecture, weights == "hub", num_classes, in_chans, image_size, dropout, dropout_where)
-    if in_blocks:
+    model = _build(architecture, weights == "hub", num_classes, in_chans, image_size, dropout)
+    if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
         _drop_in_blocks(model, dropout)
     if weights and weights not in ("none", "hub"):
         load_weights(model, read_weights(weights, architecture), strict_head=False)
     return model
 
 
-def _build(
-    architecture: str, hub: bool, num_classes: int, in_chans: int, image_size: int, dropout: float, where: str
-) -> tuple[nn.Module, bool]:
-    """The network, and whether dropout in its blocks has still to be put in."""
+def _build(architecture: str, hub: bool, num_classes: int, in_chans: int, image_size: int, dropout: float) -> nn.Module:
     if architecture in NETWORKS:
-        return NETWORKS[architecture](num_classes, in_chans, image_size, drop_rate=dropout), False
+        return NETWORKS[architecture](num_classes, in_chans, image_size, drop_rate=dropout)
     import timm
 
     if not timm.is_model(architecture.split(".")[0]):
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         raise UserError(f"timm has no model {architecture!r}" + (f"; similar: {', '.join(close)}" if close else ""))
     options: dict = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": dropout}
-    attempts = [{"img_size": image_size}, {}]
-    if dropout and where == "blocks":
-        # Transformers take dropout on the output of every branch (Vaswani et al. 2017) as an option of their own.
-        attempts = [{**attempt, "proj_drop_rate": dropout} for attempt in attempts] + attempts
-    for attempt in attempts:
+    for size in ({"img_size": image_size}, {}):  # transformers have to know it, convolutional networks do not take it
         try:
-            model = timm.create_model(architecture, pretrained=hub, **options, **attempt)
+            return timm.create_model(architecture, pretrained=hub, **options, **size)
         except TypeError:
             continue
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(f"{architecture}: {error}") from None
-        needs_hooks = dropout > 0 and where == "blocks" and "proj_drop_rate" not in attempt
-        return model, needs_hooks
     raise UserError(f"{architecture}: timm does not accept {options}")
 
 
 def _drop_in_blocks(model: nn.Module, rate: float) -> None:
-    """Dropout on the input of the last ungrouped convolution of every block, as in Wide ResNets (arXiv 1605.07146)."""
+    """Dropout on the output of every residual branch, before it is added (Vaswani et al. 2017, arXiv 1706.03762).
 
-    def drop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (functional.dropout(arguments[0], rate, module.training), *arguments[1:])
-
-    for block in _blocks(model):
-        maps = [m for m in block.modules() if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1)]
-        if maps:
-            maps[-1].dropout_before = rate
-            maps[-1].register_forward_pre_hook(drop)
-
-
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """Composite members of the network's sequences, however nested the sequences are."""
-    found = []
-    for child in module.children():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
-            members = [m for m in child if any(True for _ in m.children())]
-            found += [m for m in members if not isinstance(m, nn.Sequential | nn.ModuleList)]
-            found += [
-                b for m in members if isinstance(m, nn.Sequential | nn.ModuleList) for b in _blocks(nn.ModuleList([m]))
-            ]
-    return found
+    timm's residual blocks, convolutional or not, keep a module there that drops whole branches, by default none.
+    Elsewhere a pretrained convolutional network with frozen statistics does not stand dropout: 5 % on the inputs of
+    the last convolutions kept it from learning anything. Raises `UserError` for a network without such blocks.
+    """
+    places = [
+        (module, name)
+        for module in model.modules()
+        if getattr(module, "has_skip", True)
+        for name in ("drop_path", "drop_path1", "drop_path2")
+        if hasattr(module, name)
+    ]
+    if not places:
+        raise UserError(f"{type(model).__name__} has no residual blocks: set `where: head` for its dropout")
+    for module, name in places:
+        setattr(module, name, nn.Dropout(rate))
 
 
 def layers(model: nn.Module) -> list[str]:
@@ -94,12 +78,10 @@ def layers(model: nn.Module) -> list[str]:
 
 
 def dropout_places(model: nn.Module) -> list[str]:
-    """Names of the modules in which, or before which, dropout acts."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if (isinstance(module, nn.Dropout) and module.p > 0) or getattr(module, "dropout_before", 0) > 0
-    ] + (["(before the classifier)"] if float(getattr(model, "drop_rate", 0) or 0) > 0 else [])
+    """Names of the modules in which dropout acts."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0] + (
+        ["(before the classifier)"] if float(getattr(model, "drop_rate", 0) or 0) > 0 else []
+    )
 
 
 def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
