@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from diversity_spectra.config import parse as parse_config
@@ -40,8 +41,7 @@ onstart:
     try:
         hold(EXPERIMENT)
     except UserError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(2)
+        raise WorkflowError(str(error)) from None
 
 
 localrules:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/configs/tiny.yaml"
-COPIED = ("Snakefile", "config.yaml", "workflow", "tests", "pyproject.toml", "README.md")
+COPIED = ("Snakefile", "config.yaml", "workflow", "envs", "tests", "pyproject.toml")
 
 
 class Checkout:
@@ -38,6 +38,7 @@ class Checkout:
 
 
 def copy_checkout(folder: Path) -> Checkout:
+    folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():

@@ -245,6 +245,7 @@ def test_dropout_acts_in_the_blocks_and_only_in_training(architecture: str) -> N
         for module in model.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
+                module.weight.fill_(1)  # residual branches start at 0, where dropout would not show
         assert not torch.equal(features(images), features(images))
         model.eval()
         assert torch.equal(features(images), features(images))

@@ -30,7 +30,7 @@ JOB = re.compile(r"^would run (\S+)(?: (\S+?))?(?:, seeds (\S+))?:", re.MULTILIN
 def would_run(checkout: Checkout, config: str = TINY) -> Counter:
     """Jobs by stage that a dry run lists."""
     done = checkout.snakemake("-n", config=config)
-    return Counter(stage for stage, _, _ in JOB.findall(done.stderr))
+    return Counter(stage for stage, _, _ in JOB.findall(done.stdout + done.stderr))
 
 
 def tables(checkout: Checkout) -> dict[str, bytes]:
@@ -87,7 +87,7 @@ def test_a_second_workflow_in_the_folder_is_told(finished: Checkout) -> None:
     try:
         assert other.stdout.readline() == "held\n"
         done = finished.snakemake("--cores", "2", "--forcerun", "compare", check=False)
-        assert done.returncode == 2
+        assert done.returncode != 0
         assert f"another workflow (process {other.pid}) is at work on experiment 'tiny'" in done.stderr
         assert "Traceback" not in done.stderr
     finally:
