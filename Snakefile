@@ -32,10 +32,6 @@ EXPERIMENT = PLAN.config.experiment
 EXECUTION = PLAN.config.execution
 
 
-wildcard_constraints:
-    item=r".+-[0-9a-f]{12}",
-
-
 onstart:
     # One workflow at a time works on an experiment; the lock goes with the process, however that ends.
     try:

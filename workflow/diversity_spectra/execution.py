@@ -91,11 +91,20 @@ def publish(job: dict, out: str | Path | None = None, **facts: object) -> Iterat
 
 
 def finished(folder: str | Path, key: str) -> bool:
-    """Whether the folder holds the result of this very job: one of the runs that a grown block of seeds has already."""
+    """Whether the folder holds the result of this very job: one of the runs that a grown block of seeds has already.
+
+    If so its files are touched: Snakemake wants the outputs of a job newer than its inputs.
+    """
+    folder = Path(folder)
     try:
-        return json.loads((Path(folder) / "spec.json").read_text())["key"] == key
+        spec = json.loads((folder / "spec.json").read_text())
+        if spec["key"] != key or not all((folder / name).exists() for name in spec["outputs"]):
+            return False
     except (OSError, ValueError, KeyError):
         return False
+    for path in folder.iterdir():
+        path.touch()
+    return True
 
 
 def record(job: dict, folder: Path, started: datetime, **facts: object) -> dict:

@@ -16,6 +16,8 @@ rule augment:
         "logs/augment/{item}.log",
     benchmark:
         "logs/augment/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("augment"),
     conda:
         "../../envs/environment.yaml"
     params:

@@ -2,6 +2,7 @@
 What the rules share: where a job's settings, inputs and outputs are looked up in the plan.
 """
 
+import os
 import re
 
 from diversity_spectra.compare import TABLES
@@ -59,9 +60,26 @@ def outputs(stage, seeds=None):
     return [update(file) for seed in seeds for file in files(stage, f"{folder}/seed-{seed}")]
 
 
-def items(stage, block):
-    """The jobs that work on exactly this block of seeds, as a pattern."""
-    return "|".join(re.escape(getattr(runs, stage).item) for runs in PLAN.runs if block in runs.blocks)
+def items(stage, block=None):
+    """The jobs that are to be made here, as a pattern: those whose result is not complete yet.
+
+    What is complete is a source file for Snakemake, which nothing upstream makes it run again. So a data set that is
+    made anew, because something new needs it, retrains nothing.
+    """
+    if block is None:
+        open_items = [item for item, job in PLAN.jobs.get(stage, {}).items() if not complete(stage, [job.out])]
+    else:
+        open_items = [
+            getattr(runs, stage).item
+            for runs in PLAN.runs
+            if block in runs.blocks
+            and not complete(stage, [f"{getattr(runs, stage).out}/seed-{seed}" for seed in block])
+        ]
+    return "|".join(map(re.escape, open_items)) or "nothing"
+
+
+def complete(stage, folders):
+    return all(os.path.exists(file) for folder in folders for file in files(stage, folder))
 
 
 def gathered_files(wildcards):

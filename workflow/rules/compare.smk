@@ -18,6 +18,8 @@ rule gather:
         "logs/gather/{item}.log",
     benchmark:
         "logs/gather/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("gather"),
     conda:
         "../../envs/environment.yaml"
     params:

@@ -16,6 +16,8 @@ rule data:
         "logs/data/{item}.log",
     benchmark:
         "logs/data/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("data"),
     conda:
         "../../envs/environment.yaml"
     params:

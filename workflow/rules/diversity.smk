@@ -16,6 +16,8 @@ rule diversity:
         "logs/diversity/{item}.log",
     benchmark:
         "logs/diversity/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("diversity"),
     conda:
         "../../envs/environment.yaml"
     threads: EXECUTION.threads

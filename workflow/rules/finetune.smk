@@ -17,6 +17,8 @@ rule pretrained:
         "logs/pretrained/{item}.log",
     benchmark:
         "logs/pretrained/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("pretrained"),
     priority: 50
     conda:
         "../../envs/environment.yaml"

@@ -17,6 +17,8 @@ rule generator:
         "logs/generator/{item}.log",
     benchmark:
         "logs/generator/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("generator"),
     priority: 100
     conda:
         "../../envs/environment.yaml"
@@ -44,6 +46,8 @@ rule shard:
         "logs/shard/{item}.log",
     benchmark:
         "logs/shard/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("shard"),
     priority: 100
     conda:
         "../../envs/environment.yaml"
@@ -71,6 +75,8 @@ rule generate:
         "logs/generate/{item}.log",
     benchmark:
         "logs/generate/{item}.benchmark.tsv"
+    wildcard_constraints:
+        item=items("generate"),
     conda:
         "../../envs/environment.yaml"
     params:

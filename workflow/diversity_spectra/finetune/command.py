@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from pathlib import Path
 
 from diversity_spectra import imageset
@@ -70,7 +72,10 @@ def _pretrained(job: dict, arguments: argparse.Namespace) -> None:
 
 
 def _train(job: dict, arguments: argparse.Namespace) -> None:
-    """Finished seeds wait beside the saved states until the block is done: a failure later in it loses none of them."""
+    """Finished seeds wait beside the saved states until the block is done.
+
+    Snakemake deletes the outputs of a failed job, also those that were there before; the links kept here lose none.
+    """
     from diversity_spectra import devices
     from diversity_spectra.resume import ROOT
 
@@ -80,7 +85,9 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
     waiting = ROOT / job["key"]
     for seed in arguments.seeds:
         name = f"seed-{seed}"
-        if any(finished(folder / name, job["key"]) for folder in (out, waiting)):
+        if finished(out / name, job["key"]) and not (waiting / name).exists():
+            shutil.copytree(out / name, waiting / name, copy_function=os.link)
+        if finished(waiting / name, job["key"]):
             log.info("%s: there already", name)
             continue
         log.info("%s: training %s, seed %d", name, job["name"], seed)
@@ -89,8 +96,7 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
         except UserError as error:
             raise UserError(f"{job['name']}, seed {seed}: {error}") from None
     for seed in arguments.seeds:
-        if (waiting / f"seed-{seed}").exists():
-            move_folder(waiting / f"seed-{seed}", out / f"seed-{seed}")
+        move_folder(waiting / f"seed-{seed}", out / f"seed-{seed}")
     if waiting.exists() and not any(waiting.iterdir()):
         waiting.rmdir()
 
