@@ -9,7 +9,7 @@ SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation -
 # The environment belongs to these pins; when they change it is built anew.
 PINS = $(shell cat envs/requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 
-.PHONY: env run test test-faults test-slurm lint format schema bench-spectra bench-diversity bench-train bench-generate clean-cache
+.PHONY: env run test test-faults test-slurm lint format schema
 
 env:
 	@test "$$(cat .venv/.pins 2>/dev/null)" = "$(PINS)" || $(MAKE) --no-print-directory build
