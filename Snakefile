@@ -9,6 +9,7 @@ from snakemake.utils import min_version
 
 from diversity_spectra.config import parse as parse_config
 from diversity_spectra.errors import UserError
+from diversity_spectra.planning import upgrades
 from diversity_spectra.planning.lock import hold
 from diversity_spectra.planning.plan import plan
 
@@ -38,6 +39,8 @@ onstart:
         hold(EXPERIMENT)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    for note in upgrades.notes(PLAN):
+        logger.warning(f"note: {note}")
 
 
 localrules:

@@ -36,8 +36,8 @@ def stub(monkeypatch):
             seen.batches.append(pixels)
             return torch.nn.functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
 
-    def create(architecture, weights, num_classes, in_chans, image_size, **options):
-        seen.asked = (architecture, weights, num_classes, in_chans, image_size)
+    def create(network, classes, weights):
+        seen.asked = (network["architecture"], weights, classes, network["channels"], network["image_size"])
         return Network()
 
     module = types.ModuleType("models")

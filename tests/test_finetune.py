@@ -48,6 +48,13 @@ SETTINGS = {
 }
 
 
+def network(architecture: str, side: int = 32, channels: int = 3, **options: object) -> dict:
+    return {"architecture": architecture, "channels": channels, "image_size": side, "options": options}
+
+
+MLP = network("mlp_small", 28, 1)
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small training set of two kinds of stripes."""
@@ -103,7 +110,7 @@ def test_finished_seeds_are_kept_when_others_are_added(workdir: Path) -> None:
 def test_kappa_is_what_decay_alone_does(workdir: Path) -> None:
     """With no gradient AdamW's decay shrinks every matrix by kappa, and no vector."""
     settings = {**SETTINGS, "dropout": 0.0}
-    model = models.create("mlp_small", None, 2, 1, 28)
+    model = models.create(MLP, 2)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     images = imageset.load("train")
     batches = Images(images.images, images.labels, 28, "pad", 1, models.normalisation(model), torch.device("cpu"))
@@ -222,7 +229,7 @@ def test_out_of_memory_halves_the_micro_batch(
 
 
 def test_embedded_weights_fit_and_frozen_statistics_stay() -> None:
-    model = models.create("tf_efficientnet_lite0", "embedded", 10, 3, 32)
+    model = models.create(network("tf_efficientnet_lite0"), 10, "embedded")
     assert models.normalisation(model) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     before = model.bn1.running_mean.clone()
     training._train_mode(model, freeze_norm=True)
@@ -237,8 +244,8 @@ def test_embedded_weights_fit_and_frozen_statistics_stay() -> None:
 def test_dropout_acts_in_the_blocks_and_only_in_training(architecture: str) -> None:
     side = 32
     torch.manual_seed(0)
-    model = models.create(architecture, None, 10, 3, side, 0.5, "blocks")
-    head = models.create(architecture, None, 10, 3, side, 0.5, "head")
+    model = models.create(network(architecture, side), 10, None, 0.5, "blocks")
+    head = models.create(network(architecture, side), 10, None, 0.5, "head")
     assert len(models.dropout_places(model)) > len(models.dropout_places(head)) > 0
     images = torch.randn(2, 3, side, side)
     features = model.train().forward_features
@@ -269,13 +276,25 @@ def test_wrong_weights_are_named_and_nothing_runs(workdir: Path, weights: str, m
 
     torch.save({"fc1.weight": Evil()}, "code.pth")
     with pytest.raises(UserError, match=message):
-        models.create("mlp_small", weights, 10, 1, 28)
+        models.create(MLP, 10, weights)
     assert not Path("executed").exists()
+
+
+def test_options_reach_the_architecture() -> None:
+    small = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    model = models.create(network("vit_tiny_patch16_224", 28, 1, **small), 10)
+    assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert model.patch_embed.num_patches == 49 and len(model.blocks) == 2 and model.embed_dim == 32
+    assert models.create(network("mlp_small", 28, 1, width=8), 10).fc1.out_features == 8
+    with pytest.raises(UserError, match="no_such"):
+        models.create(network("mlp_small", 28, 1, no_such=8), 10)
+    with pytest.raises(UserError, match="no_such"):
+        models.create(network("vit_tiny_patch16_224", 28, 1, no_such=8), 10)
 
 
 def test_unknown_architecture_is_named() -> None:
     with pytest.raises(UserError, match="timm has no model 'resnet999'"):
-        models.create("resnet999", None, 10, 3, 32)
+        models.create(network("resnet999"), 10)
 
 
 def test_images_are_the_same_from_memory_and_from_the_map(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,6 +260,43 @@ def test_a_deleted_file_is_made_again_when_something_needs_it(edited: Checkout) 
             path.write_bytes(content)
 
 
+def test_a_package_upgrade_is_said_and_runs_nothing_unless_asked(edited: Checkout) -> None:
+    records = list(edited.folder.glob("results/cache/finetune/mlp/*/seed-0/spec.json"))
+    contents = {path: path.read_text() for path in records}
+    try:
+        for path, text in contents.items():
+            spec = json.loads(text)
+            spec["packages"]["torch"] = "1.0.0"
+            path.write_text(json.dumps(spec))
+        assert would_run(edited) == {}
+        said = edited.run("diversity-spectra", "plan", "--configfile", TINY).stdout
+        assert f"note: {len(records)} results were made with torch 1.0.0" in said
+        config = yaml.safe_load((ROOT / TINY).read_text())
+        (edited.folder / "edit.yaml").write_text(yaml.safe_dump({**config, "packages": ["torch"]}))
+        assert would_run(edited, "edit.yaml")["finetune"] == 9
+    finally:
+        for path, text in contents.items():
+            path.write_text(text)
+
+
+def test_another_branch_and_back_runs_nothing(edited: Checkout) -> None:
+    def git(*command: str) -> None:
+        subprocess.run(["git", *command], cwd=edited.folder, check=True, capture_output=True)
+
+    module = edited.folder / "workflow/diversity_spectra/finetune/training.py"
+    git("init", "-q")
+    git("config", "user.name", "x")
+    git("config", "user.email", "x")
+    git("add", "Snakefile", "workflow", "tests")
+    git("commit", "-qm", "here")
+    git("checkout", "-qb", "other")
+    module.write_text(module.read_text().replace("RECORDS = 20", "RECORDS = 10"))
+    git("commit", "-qam", "there")
+    assert would_run(edited)["finetune"] == 9
+    git("checkout", "-q", "-")
+    assert would_run(edited) == {}
+
+
 def test_why_says_it_in_words(edited: Checkout) -> None:
     said = edited.run("diversity-spectra", "why", "finetune/mlp/dropout-0.3", "--configfile", TINY).stdout
     assert "up to date" in said

@@ -7,9 +7,11 @@ naming the key's path, the value and what is allowed. The meaning of every key i
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -309,11 +311,18 @@ class Conditions(Model):
 # ---------------------------------------------------------------- models, measures, execution
 
 
+# Arguments of timm that other keys stand for, or that would read files.
+SET_ELSEWHERE = {"num_classes", "in_chans", "img_size", "drop_rate", "checkpoint_path", "cache_dir", "features_only"}
+
+
 class TrainedModel(Model):
     """One network with its recipe and its conditions."""
 
     name: Name = _field(description="name in paths, tables and figures")
     architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")] = _field(description="a timm model")
+    options: dict[str, Any] = _field(
+        {}, description="arguments of the architecture in timm, such as patch_size, embed_dim, depth, num_heads"
+    )
     weights: LocalPath = _field(
         "none", description="`none` (from scratch), `embedded`, `hub`, `pretrain`, or a .safetensors / .pth file"
     )
@@ -346,6 +355,16 @@ class TrainedModel(Model):
     )
     seeds_per_job: int = _field(1, ge=1, le=10000, description="runs of one condition that share a process")
     conditions: Conditions = _field(Conditions(), description="what is compared")
+
+    @field_validator("options")
+    @classmethod
+    def _plain_options(cls, value: dict) -> dict:
+        for name, option in value.items():
+            if not re.fullmatch(r"[a-z]\w*", name) or name.startswith("pretrained") or name in SET_ELSEWHERE:
+                raise ValueError(f"{name!r} cannot be set here")
+            if not isinstance(option, str) and not (isinstance(option, int | float) and math.isfinite(option)):
+                raise ValueError(f"{name}: {_shown(option)} is no number, truth value or text")
+        return value
 
     @model_validator(mode="after")
     def _noise_model(self) -> TrainedModel:
@@ -419,6 +438,7 @@ class Config(Model):
     spectra: Spectra = _field(Spectra(), description="measuring weights")
     compare: Compare = _field(Compare(), description="comparing conditions")
     report: Report = _field(Report(), description="figures and page")
+    packages: list[str] = _field([], description="packages whose upgrade makes every result again")
     execution: Execution = _field(Execution(), description="devices, threads, batches: never changes a result")
 
     @field_validator("experiment")
@@ -426,6 +446,16 @@ class Config(Model):
     def _not_reserved(cls, value: str) -> str:
         if value.lower() == "cache":
             raise ValueError("the name 'cache' is taken by the folder that all experiments share")
+        return value
+
+    @field_validator("packages")
+    @classmethod
+    def _installed(cls, value: list[str]) -> list[str]:
+        for package in value:
+            try:
+                metadata.version(package)
+            except (metadata.PackageNotFoundError, ValueError):
+                raise ValueError(f"no package {package!r} is installed") from None
         return value
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import os
 import re
 
 from diversity_spectra.compare import TABLES
-from diversity_spectra.planning.plan import files, files_in
+from diversity_spectra.planning.plan import files
 from diversity_spectra.report import figures
 
 
@@ -30,23 +30,30 @@ def grown(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def record(folder):
+    """The record of a result, written with its other files at once, stands for all of them.
+
+    One file for each input keeps the plan of thousands of runs small. What it holds is part of the job's key, so its time
+    says nothing (`ancient`).
+    """
+    return ancient(f"{folder}/spec.json")
+
+
 def inputs(stage):
-    """Files that the job reads. Their content is part of the job's key, so their times say nothing (`ancient`)."""
+    """Results that the job reads."""
 
     return lambda wildcards: [
-        ancient(file)
+        record(folder)
         for folders in PLAN.job(stage, wildcards.item).inputs.values()
         for folder in ([folders] if isinstance(folders, str) else folders)
-        for file in files_in(folder)
     ]
 
 
 def run_inputs(stage, wildcards, seeds):
-    """Files that the job reads, of the runs with these seeds only."""
+    """Results that the job reads, of the runs with these seeds only."""
     made = PLAN.job(stage, wildcards.item).inputs
     runs = [f"{made['runs']}/seed-{seed}" for seed in seeds]
-    others = [folder for role, folder in made.items() if role != "runs"]
-    return [ancient(file) for folder in [*runs, *others] for file in files_in(folder)]
+    return [record(folder) for folder in [*runs, *(folder for role, folder in made.items() if role != "runs")]]
 
 
 def outputs(stage, seeds=None):
@@ -82,8 +89,7 @@ def complete(stage, folders):
     return all(os.path.exists(file) for folder in folders for file in files(stage, folder))
 
 
-def gathered_files(wildcards):
+def gathered_runs(wildcards):
     """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
-    read = {"finetune": "run.json", "evaluate": "metrics.parquet", "spectra": "rows.parquet"}
     runs = PLAN.job("gather", wildcards.item).settings["runs"]
-    return [ancient(f"{run[stage]}/{file}") for run in runs for stage, file in read.items()]
+    return [record(run[stage]) for run in runs for stage in ("finetune", "evaluate", "spectra")]

@@ -11,7 +11,7 @@ COMPARE = next(iter(PLAN.jobs["compare"].values()))
 rule gather:
     """Put the tables of some hundred runs together."""
     input:
-        gathered_files,
+        gathered_runs,
     output:
         outputs("gather"),
     log:
@@ -31,11 +31,7 @@ rule gather:
 rule compare:
     """Shifts, alignments, equivalents, the diversity metric and the claims, with intervals."""
     input:
-        [
-            ancient(file)
-            for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]
-            for file in files_in(folder)
-        ],
+        [record(folder) for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]],
     output:
         expand("{place}/{table}.parquet", place=COMPARE.out, table=TABLES),
         f"{COMPARE.out}/spec.json",

@@ -37,7 +37,8 @@ def load(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {device}: this machine has no GPU that torch can use; use cpu")
     # Without a classifier a timm model returns its pooled features.
-    model = create(architecture, weights, num_classes=0, in_chans=3, image_size=image_size).to(device).eval()
+    network = {"architecture": architecture, "channels": 3, "image_size": image_size}
+    model = create(network, 0, weights).to(device).eval()
     return model, *normalisation(model)
 
 

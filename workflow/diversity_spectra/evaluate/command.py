@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         if finished(f"{job['out']}/seed-{seed}", job["key"]):
             continue
         weights = Path(job["inputs"]["runs"]) / f"seed-{seed}" / "model.safetensors"
-        model = models.create(settings["architecture"], None, classes, settings["channels"], settings["image_size"])
+        model = models.create(settings, classes)
         models.load_weights(model, models.read_weights(str(weights), settings["architecture"]), strict_head=True)
         with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed, device=devices.describe(device)) as folder:
             predictions, rows = {}, []

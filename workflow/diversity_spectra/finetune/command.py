@@ -61,7 +61,7 @@ def _pretrained(job: dict, arguments: argparse.Namespace) -> None:
         log.info("orientations told apart: %.3f", accuracy)
         state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     elif settings["weights"] == "hub":
-        model = models.create(settings["architecture"], "hub", 1000, settings["channels"], settings["image_size"])
+        model = models.create(settings, 1000, "hub")
         state = model.state_dict()
     else:
         state = models.read_weights(settings["weights"], settings["architecture"])
@@ -117,11 +117,9 @@ def _train_one(
     torch.manual_seed(derive_seed(run_seed, "weights"))
     pretrained = job["inputs"].get("pretrained")
     model = models.create(
-        settings["architecture"],
-        f"{pretrained}/model.safetensors" if pretrained else None,
+        settings,
         len(train_set.classes),
-        settings["channels"],
-        settings["image_size"],
+        f"{pretrained}/model.safetensors" if pretrained else None,
         settings["dropout"],
         settings["dropout_where"],
     ).to(device)
@@ -158,8 +156,7 @@ def _checkpoint(job: dict) -> None:
 
     settings = job["settings"]
     classes = imageset.load(job["inputs"]["train"]).classes
-    sizes = (len(classes), settings["channels"], settings["image_size"])
-    model = models.create(settings["architecture"], None, *sizes)
+    model = models.create(settings, len(classes))
     models.load_weights(model, models.read_weights(settings["checkpoint"], settings["architecture"]), strict_head=True)
     with publish(job, Path(job["out"]) / "seed-0", seed=0) as folder:
         save_file(

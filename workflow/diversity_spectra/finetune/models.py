@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -13,19 +14,15 @@ from diversity_spectra.finetune.networks import NETWORKS
 
 
 def create(
-    architecture: str,
-    weights: str | None,
-    num_classes: int,
-    in_chans: int,
-    image_size: int,
-    dropout: float = 0.0,
-    dropout_where: str = "",
+    network: Mapping, classes: int, weights: str | None = None, dropout: float = 0.0, dropout_where: str = ""
 ) -> nn.Module:
-    """A timm model with weights `none`, `hub`, `embedded`, or those of a file, and a new classifier for `num_classes`.
+    """A network with weights `none`, `hub`, `embedded`, or those of a file, and a new classifier for that many classes.
 
-    Raises `UserError` for an unknown architecture or weights that do not fit it.
+    network: its `architecture`, `channels`, `image_size` (pixels) and perhaps `options`, arguments of timm's own. Without
+    classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not fit it.
     """
-    model = _build(architecture, weights == "hub", num_classes, in_chans, image_size, dropout)
+    architecture = network["architecture"]
+    model = _build(network, weights == "hub", classes, dropout)
     if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
         _drop_in_blocks(model, dropout)
     if weights and weights not in ("none", "hub"):
@@ -33,21 +30,26 @@ def create(
     return model
 
 
-def _build(architecture: str, hub: bool, num_classes: int, in_chans: int, image_size: int, dropout: float) -> nn.Module:
+def _build(network: Mapping, hub: bool, classes: int, dropout: float) -> nn.Module:
+    architecture, channels, image_size = (network[key] for key in ("architecture", "channels", "image_size"))
+    given = dict(network.get("options", {}))
     if architecture in NETWORKS:
-        return NETWORKS[architecture](num_classes, in_chans, image_size, drop_rate=dropout)
+        try:
+            return NETWORKS[architecture](classes, channels, image_size, drop_rate=dropout, **given)
+        except TypeError as error:
+            raise UserError(f"{architecture}: {error}") from None
     import timm
 
     if not timm.is_model(architecture.split(".")[0]):
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         raise UserError(f"timm has no model {architecture!r}" + (f"; similar: {', '.join(close)}" if close else ""))
-    options: dict = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": dropout}
+    options: dict = {"num_classes": classes, "in_chans": channels, "drop_rate": dropout, **given}
     for size in ({"img_size": image_size}, {}):  # transformers have to know it, convolutional networks do not take it
         try:
             return timm.create_model(architecture, pretrained=hub, **options, **size)
         except TypeError:
             continue
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, AssertionError) as error:
             raise UserError(f"{architecture}: {error}") from None
     raise UserError(f"{architecture}: timm does not accept {options}")
 

@@ -29,8 +29,7 @@ def pretrain(images: np.ndarray, settings: dict, device: torch.device, resume: R
     seed = derive_seed(settings["seed"], "pretrain")
     torch.manual_seed(derive_seed(seed, "weights"))
     sizes = (settings["image_size"], settings["resize"], settings["channels"])
-    model = models.create(settings["architecture"], None, TURNS, settings["channels"], settings["image_size"])
-    model = model.to(device)
+    model = models.create(settings, TURNS).to(device)
     batches = Images(*quarter_turns(images), *sizes, models.normalisation(model), device)
     outcome = training.train(model, batches, settings, seed, resume)
     return model, outcome.history[-1]["accuracy"]

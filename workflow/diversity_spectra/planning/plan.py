@@ -6,13 +6,14 @@ Nothing heavy is imported and nothing is run here. The Snakefile, `plan` and `wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from diversity_spectra import config as configuration
 from diversity_spectra.conditions import Condition, DataRecipe, expand
 from diversity_spectra.config import Config, TrainedModel
 from diversity_spectra.planning.fingerprint import fingerprint
-from diversity_spectra.provenance import Job, code_digest
+from diversity_spectra.provenance import Job, code_digest, digest
 
 RUNS_PER_GATHER = 200
 IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
@@ -36,11 +37,6 @@ FILES = {
 def files(stage: str, folder: str) -> list[str]:
     """Paths of all files of one result, its record included."""
     return [f"{folder}/{name}" for name in (*FILES[stage], "spec.json")]
-
-
-def files_in(folder: str) -> list[str]:
-    """The same for a folder whose stage is read off its place in the cache."""
-    return files(folder.split("/")[2], folder)
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,14 @@ class Plan:
     def blocks(self) -> list[tuple[int, ...]]:
         return sorted({block for runs in self.runs for block in runs.blocks})
 
+    def code(self, stage: str) -> str:
+        """Digest of a stage's code, and of the packages whose versions the configuration counts."""
+        packages = {package: metadata.version(package) for package in self.config.packages}
+        return digest([code_digest(stage), packages]) if packages else code_digest(stage)
+
     def add(self, stage: str, name: str, settings: dict, code: str | None = None, **inputs: object) -> Job:
         given = {key: value for key, value in inputs.items() if value}
-        job = Job(stage, name, settings, given, code_digest(code or stage))
+        job = Job(stage, name, settings, given, self.code(code or stage))
         self.jobs.setdefault(stage, {})[job.item] = job
         return job
 
@@ -166,7 +167,7 @@ def _plan_training_set(made: Plan, recipe: DataRecipe, train: Job, generated: Jo
 def _plan_pretrained(made: Plan, model: TrainedModel, pool: Job | None) -> str | None:
     if model.weights == "none":
         return None
-    source = {key: getattr(model, key) for key in ("architecture", "channels", "image_size", "weights")}
+    source = {key: getattr(model, key) for key in ("architecture", "options", "channels", "image_size", "weights")}
     if model.weights == "pretrain":
         recipe = ("resize", "batch_size", "lr", "warmup", "clip", "freeze_norm", "precision", "label_smoothing")
         source |= {key: getattr(model, key) for key in recipe}
@@ -182,7 +183,7 @@ def _plan_runs(
     made: Plan, model: TrainedModel, condition: Condition, train: Job, pool: Job | None, generated: Job | None
 ) -> None:
     config = made.config
-    network = {key: getattr(model, key) for key in ("architecture", "image_size", "resize", "channels")}
+    network = {key: getattr(model, key) for key in ("architecture", "options", "image_size", "resize", "channels")}
     pretrained = _plan_pretrained(made, model, pool)
     training_set = _plan_training_set(made, condition.recipe, train, generated)
     name = f"{model.name}/{condition.name}"
@@ -255,7 +256,7 @@ def _plan_results(made: Plan) -> None:
         config.experiment,
         {**config.compare.model_dump(), "seed": config.seed, "conditions": conditions, "diversity": diversity},
         {"runs": [chunk.out for chunk in chunks]},
-        code_digest("compare"),
+        made.code("compare"),
         place=f"results/{config.experiment}/tables",
     )
     made.jobs["compare"] = {compare.item: compare}
@@ -274,7 +275,7 @@ def _plan_results(made: Plan) -> None:
             "spectra": {f"{run.model.name}/{run.condition.name}": run.spectra.out for run in made.runs},
         },
         {"tables": compare.out, **({"synthetic": generated.out} if generated else {})},
-        code_digest("report"),
+        made.code("report"),
         place=f"results/{config.experiment}",
     )
     made.jobs["report"] = {report.item: report}

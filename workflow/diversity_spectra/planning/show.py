@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from diversity_spectra.config import load
+from diversity_spectra.planning import upgrades
 from diversity_spectra.planning.plan import Plan, plan
 
 
@@ -41,7 +42,7 @@ def describe(made: Plan) -> list[str]:
     lines.append(f"{'stage':<12} {'jobs':>6} {'to do':>6}")
     for stage, (jobs, missing) in count_jobs(made).items():
         lines.append(f"{stage:<12} {jobs:>6} {missing:>6}")
-    return lines
+    return lines + [f"note: {note}" for note in upgrades.notes(made)]
 
 
 def count_jobs(made: Plan) -> dict[str, tuple[int, int]]:
