@@ -104,6 +104,20 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
 
 
+def copies(spectra: pd.DataFrame) -> pd.DataFrame:
+    """Runs (condition, seed) of one model whose every number is that of another run of their condition.
+
+    Seeds differ in all digits, so such a run is the same files under another name; counted twice, it would make the noise
+    look smaller than it is.
+    """
+    columns = [name for name in (*KEYS, *MEASURES) if name in spectra.columns]
+    finite = np.isfinite(spectra[columns].select_dtypes("number")).any(axis=1)
+    content = pd.util.hash_pandas_object(spectra[columns], index=False).where(finite, 0)
+    runs = content.groupby([spectra["condition"], spectra["seed"]]).sum().reset_index(name="content")
+    runs = runs[runs["content"] != 0].sort_values("seed")
+    return runs.loc[runs.duplicated(["condition", "content"]), ["condition", "seed"]]
+
+
 def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, str]:
     """The features that make up the aligned vectors: (feature mask, run mask, what was left out and why).
 

@@ -12,7 +12,7 @@ from diversity_spectra.compare.alignment import alignment_table
 from diversity_spectra.compare.benefits import benefits
 from diversity_spectra.compare.controls import control_table
 from diversity_spectra.compare.crossfit import shifts
-from diversity_spectra.compare.features import Features, collect, select
+from diversity_spectra.compare.features import Features, collect, copies, select
 from diversity_spectra.compare.metric import metric_table
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
@@ -50,8 +50,13 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
 
 
 def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
+    twice = copies(tables["spectra"])
+    tables = {name: _without(frame, twice) for name, frame in tables.items()}
     features = collect(tables["spectra"], tables["runs"], tables["conditions"])
     mask, keep, note = select(features, options.measures)
+    if len(twice):
+        names = ", ".join(f"{condition}, seed {seed}" for condition, seed in twice.itertuples(index=False))
+        note = "; ".join(filter(None, [note, f"counted once, being copies of other runs: {names}"]))
     features = Features(
         features.vectors[keep], features.correction[keep], features.group[keep], features.conditions, features.names
     )
@@ -82,6 +87,14 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     evidence = claims.Evidence(conditions, shift, controls, gains, tables["diversity"], options)
     result["claims"] = pd.DataFrame([asdict(claim(evidence)) for claim in claims.CLAIMS])
     return result
+
+
+def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of other runs than these."""
+    if not len(runs) or "seed" not in frame:
+        return frame
+    keys = ["condition", "seed"]
+    return frame[~pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(runs[keys]))]
 
 
 def _drop_empty(features: Features) -> Features:
