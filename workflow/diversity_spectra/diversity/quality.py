@@ -99,6 +99,10 @@ def label_agreement(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.argmax(logits, axis=1) == labels
 
 
+# Unbiased, a squared distance may be negative; the neighbourhood measures but the density are shares.
+BOUNDS = {"kernel_distance": (-np.inf, np.inf), **dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0))}
+
+
 def share_interval(share: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share observed on n independent items; usable at shares of 0 and 1."""
     z = float(ndtri((1 + CONFIDENCE) / 2))
@@ -139,6 +143,7 @@ def distance_table(
     table = []
     for (measure, label), values in drawn.items():
         low, high = interval(np.array(values), per_class, int(available))
+        low, high = np.clip([low, high], *BOUNDS.get(measure, (0.0, np.inf)))
         row = {"measure": measure, "label": label, "value": float(np.mean(values))}
         table.append(row | {"low": low, "high": high, "n": per_class})
     return table
