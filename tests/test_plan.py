@@ -49,6 +49,15 @@ def test_execution_touches_nothing() -> None:
     assert results(changed) == results(planned())
 
 
+def test_forbidding_a_download_changes_no_job() -> None:
+    fashion = {"kind": "torchvision", "name": "FashionMNIST", "pool_per_class": 10}
+    ood = [{"kind": "torchvision", "name": "KMNIST"}]
+    allowed, forbidden = (planned(data={**fashion, "download": download}, ood=ood) for download in (True, False))
+    assert set(allowed.jobs["data"]) == set(forbidden.jobs["data"])
+    names = {allowed.job("data", item).name for item in forbidden.offline}
+    assert names == {"FashionMNIST-train", "FashionMNIST-test", "FashionMNIST-pool"} and not allowed.offline
+
+
 def test_a_new_condition_touches_its_own_jobs_only() -> None:
     models = copy.deepcopy(TINY["models"])
     models[1]["conditions"]["dropout"]["rates"].append(0.1)

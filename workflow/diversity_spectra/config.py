@@ -67,6 +67,9 @@ class Torchvision(Model):
     name: Name = _field(description="class name in torchvision.datasets, e.g. CIFAR10, FashionMNIST, SVHN")
     root: LocalPath = _field("datasets", description="folder with the data set's own files")
     download: bool = _field(True, description="let torchvision download what is missing from `root`")
+    image_size: Annotated[int, Field(ge=8, le=2048)] | None = _field(
+        None, description="side in pixels to which images are scaled; null = as they are (sets kept as arrays)"
+    )
     train_per_class: Count | None = _field(None, description="use only so many training images per class")
     test_per_class: Count | None = _field(None, description="use only so many test images per class")
     pool_per_class: int = _field(0, ge=0, description="training images per class kept apart for the generator")

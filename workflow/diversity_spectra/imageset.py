@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILES = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
+BLOCK = 2**24  # bytes copied at a time
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,24 @@ def new_images(folder: Path, shape: tuple[int, int, int, int]) -> np.ndarray:
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     with (folder / "images.npy").open("r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+    return images
+
+
+def copy(folder: Path, images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Copy images `chosen` (n,) of `images` (N, H, W, C) into the memory map `folder/images.npy`, block by block."""
+    copied = new_images(folder, (len(chosen), *images.shape[1:]))
+    size = max(1, BLOCK // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(chosen), size):
+        copied[start : start + size] = images[chosen[start : start + size]]
+    copied.flush()
+    return copied
+
+
+def cut(folder: Path, kept: np.ndarray) -> np.ndarray:
+    """Cut the memory map `folder/images.npy` down to the images `kept` (n,)."""
+    whole = (folder / "images.npy").replace(folder / "whole.npy")
+    images = copy(folder, np.load(whole, mmap_mode="r", allow_pickle=False), kept)
+    whole.unlink()
     return images
 
 

@@ -22,5 +22,7 @@ rule data:
         "../../envs/environment.yaml"
     params:
         job=job("data"),
+        # Not compared: what may be downloaded changes no image.
+        offline=lambda wildcards, input: "--offline" if wildcards.item in PLAN.offline else "",
     shell:
-        "diversity-spectra data --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra data --job {params.job:q} {params.offline} >{log} 2>&1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ EXAMPLE = """example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
+    parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.epilog = EXAMPLE
 
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         if source["kind"] == "corruption":
             _corrupted(source, inputs["images"], settings["seed"], folder)
         else:
-            _prepared(source, settings, inputs, folder)
+            _prepared(source, settings, inputs, folder, download=not arguments.offline)
 
 
 def _corrupted(source: dict, images: str, seed: int, folder: Path) -> None:
@@ -40,23 +40,33 @@ def _corrupted(source: dict, images: str, seed: int, folder: Path) -> None:
     from diversity_spectra.data.corruptions import corrupt
 
     clean = imageset.load(images)
-    corrupted = corrupt(clean.images, source["corruption"], source["severity"], seed)
+    corrupted = imageset.new_images(folder, clean.images.shape)
+    for index, image in enumerate(corrupt(clean.images, source["corruption"], source["severity"], seed)):
+        corrupted[index] = image
+    corrupted.flush()
     manifest = pd.DataFrame({"source": np.arange(len(clean)), "corruption": source["corruption"]})
     manifest["severity"] = source["severity"]
     imageset.save(folder, corrupted, clean.labels, manifest, {**clean.meta, "corruption": source})
 
 
-def _prepared(source: dict, settings: dict, inputs: dict, folder: Path) -> None:
+def _prepared(source: dict, settings: dict, inputs: dict, folder: Path, download: bool) -> None:
     import pandas as pd
 
     split, seed = settings["split"], settings["seed"]
-    classes = imageset.load(inputs["classes"]).classes if "classes" in inputs else None
+    classes = None
+    if "classes" in inputs:
+        # A shifted test set: the classes are those of the test set, and so is the side of images that have none.
+        test = imageset.load(inputs["classes"])
+        classes = test.classes
+        source = {"image_size": test.images.shape[1], **source}
     if source["kind"] == "image_folder":
         images, labels, classes, origin = _from_folder(source, split, seed, folder, classes)
+    elif source["kind"] == "torchvision":
+        images, labels, classes, origin = _from_torchvision(source, split, seed, folder, classes, download)
     else:
-        images, labels, classes = _read_arrays(source, split, classes)
-        chosen = _choose(source, split, labels, seed, classes)
-        images, labels, origin = images[chosen], labels[chosen], chosen
+        pixels, labels, classes = _read_arrays(source, classes)
+        origin = _choose(source, split, labels, seed, classes)
+        images, labels = imageset.copy(folder, pixels, origin), labels[origin]
     if len(np.unique(labels)) < len(classes):
         empty = [name for label, name in enumerate(classes) if not (labels == label).any()]
         raise UserError(f"no images of class {', '.join(map(repr, empty))} in split {split!r}")
@@ -66,7 +76,7 @@ def _prepared(source: dict, settings: dict, inputs: dict, folder: Path) -> None:
     log.info("%d images of %d classes, %s", len(labels), len(classes), images.shape[1:])
 
 
-def _read_arrays(source: dict, split: str, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read_arrays(source: dict, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
     from diversity_spectra.data import digits
 
     if source["kind"] == "digits":
@@ -75,13 +85,6 @@ def _read_arrays(source: dict, split: str, classes: list[str] | None) -> tuple[n
     if source["kind"] == "uci_digits":
         images, labels = digits.uci()
         return images, labels, [str(digit) for digit in range(10)]
-    if source["kind"] == "torchvision":
-        from diversity_spectra.data.torchvision_set import read
-
-        images, labels, names = read(source["name"], source["root"], split)
-        if classes and len(names) != len(classes):
-            raise UserError(f"{source['name']} has {len(names)} classes, the data set has {len(classes)}")
-        return images, labels, classes or names
     if source["kind"] == "arrays":
         try:
             images = np.load(source["images"], mmap_mode="r", allow_pickle=False)
@@ -106,6 +109,21 @@ def _choose(source: dict, split: str, labels: np.ndarray, seed: int, classes: li
     return train if split == "train" else pool
 
 
+def _from_torchvision(
+    source: dict, split: str, seed: int, folder: Path, classes: list[str] | None, download: bool
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    from diversity_spectra.data import torchvision_set
+
+    data = torchvision_set.open_set(source["name"], source["root"], split, download)
+    labels = torchvision_set.labels_of(data)
+    names = torchvision_set.classes_of(data, labels)
+    if classes and len(names) != len(classes):
+        raise UserError(f"{source['name']} has {len(names)} classes, the data set has {len(classes)}")
+    chosen = _choose(source, split, labels, seed, classes or names)
+    images, origin = torchvision_set.write(data, chosen, source.get("image_size"), folder)
+    return images, labels[origin], classes or names, origin
+
+
 def _from_folder(
     source: dict, split: str, seed: int, folder: Path, classes: list[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
@@ -126,8 +144,7 @@ def _from_folder(
     if "test_fraction" in source:
         chosen = _folder_split(source, split, labels, seed, classes, separate)
         files, labels = [files[index] for index in chosen], labels[chosen]
-    workers = len(os.sched_getaffinity(0))
-    images, kept = read_images(files, source.get("image_size") or 224, folder, workers)
+    images, kept = read_images(files, source["image_size"], folder)
     return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
 
 

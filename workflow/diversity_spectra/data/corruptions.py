@@ -7,6 +7,7 @@ older `imagecorruptions` package draws from NumPy's global state and does not ru
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -24,15 +25,16 @@ LEVELS = {
 }
 
 
-def corrupt(images: np.ndarray, kind: str, severity: int, seed: int) -> np.ndarray:
-    """Corrupt images (N, H, W, C) uint8; each by a seed of its own position, the corruption and the severity."""
+def corrupt(images: np.ndarray, kind: str, severity: int, seed: int) -> Iterator[np.ndarray]:
+    """Images (H, W, C) uint8 of (N, H, W, C), corrupted one after another.
+
+    Each has a seed of its own position, the corruption and the severity.
+    """
     level = LEVELS[kind][severity - 1]
-    return np.stack(
-        [
-            _corrupt_one(image, kind, level, np.random.default_rng(derive_seed(seed, "corrupt", kind, severity, index)))
-            for index, image in enumerate(images)
-        ]
-    )
+    for index, image in enumerate(images):
+        yield _corrupt_one(
+            image, kind, level, np.random.default_rng(derive_seed(seed, "corrupt", kind, severity, index))
+        )
 
 
 def _corrupt_one(image: np.ndarray, kind: str, level: float, random: np.random.Generator) -> np.ndarray:

@@ -67,6 +67,7 @@ class Plan:
     runs: list[Runs] = field(default_factory=list)
     training_sets: dict[str, str] = field(default_factory=dict)
     test_sets: dict[str, Job] = field(default_factory=dict)
+    offline: set[str] = field(default_factory=set)  # data jobs that may download nothing
 
     def job(self, stage: str, item: str) -> Job:
         return self.jobs[stage][item]
@@ -104,11 +105,16 @@ def plan(config: Config) -> Plan:
 
 def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
     config = made.config
-    source = _with_fingerprint(config.data.model_dump())
+
+    def prepared(chosen: configuration.Data | configuration.Ood, name: str, split: str, **inputs: str) -> Job:
+        settings = {"source": _with_fingerprint(chosen.model_dump()), "split": split, "seed": config.seed}
+        job = made.add("data", name, settings, **inputs)
+        if not getattr(chosen, "download", True):
+            made.offline.add(job.item)
+        return job
 
     def part(split: str) -> Job:
-        settings = {"source": source, "split": split, "seed": config.seed}
-        return made.add("data", f"{source.get('name', config.data.kind)}-{split}", settings)
+        return prepared(config.data, f"{getattr(config.data, 'name', config.data.kind)}-{split}", split)
 
     train, test = part("train"), part("test")
     pool = part("pool") if config.data.pool_per_class else None
@@ -121,10 +127,9 @@ def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
                     name = f"test-{kind}-{severity}"
                     made.test_sets[name] = made.add("data", name, {**settings, "seed": config.seed}, images=test.out)
         else:
-            settings = {"source": _with_fingerprint(ood.model_dump()), "split": "test", "seed": config.seed}
             name = getattr(ood, "name", ood.kind)
             # The order of the classes is that of the data set itself.
-            made.test_sets[name] = made.add("data", f"ood-{name}", settings, classes=test.out)
+            made.test_sets[name] = prepared(ood, f"ood-{name}", "test", classes=test.out)
     return train, test, pool
 
 
