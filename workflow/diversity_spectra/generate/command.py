@@ -83,7 +83,6 @@ def _join(job: dict, arguments: argparse.Namespace) -> None:
 
     parts = [imageset.load(path) for path in job["inputs"]["shards"]]
     manifest = pd.concat([imageset.read_manifest(path) for path in job["inputs"]["shards"]], ignore_index=True)
-    images = np.concatenate([part.images for part in parts])
     order = np.argsort(manifest["index"].to_numpy(), kind="stable")
     kept = order[manifest["kept"].to_numpy()[order]]
     if len(kept) == 0:
@@ -94,7 +93,12 @@ def _join(job: dict, arguments: argparse.Namespace) -> None:
         # Rejected images stay in the shards, with the reason; the manifest here lists them too.
         manifest.iloc[order].to_parquet(folder / "drawn.parquet", index=False)
         meta = {**parts[0].meta, "drawn": len(order), "rejected": len(order) - len(kept)}
-        imageset.save(folder, images[kept], labels[kept], manifest.iloc[kept], meta)
+        drawn = [image for part in parts for image in part.images]  # views of the shards' memory maps
+        images = imageset.new_images(folder, (len(kept), *parts[0].images.shape[1:]))
+        for position, index in enumerate(kept):
+            images[position] = drawn[index]
+        images.flush()
+        imageset.save(folder, images, labels[kept], manifest.iloc[kept], meta)
 
 
 def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.ImageSet, settings: dict) -> None:
