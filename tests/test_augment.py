@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+from conftest import ROOT, copy_checkout
 
+from diversity_spectra import imageset
+from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.augment.recipe import augmented, mix
-from diversity_spectra.augment.transforms import KINDS
 from diversity_spectra.config import Augmentation
 from diversity_spectra.errors import UserError
 
 CLASSES = ["a", "b"]
 REAL = np.repeat([0, 1], 20)
 SYNTHETIC = np.tile([0, 1], 40)
+# A weak and a strong level of the kinds that come with the package.
 LEVELS = {
     "gaussian_noise": (0.05, 0.3),
     "rotation": (5, 45),
@@ -50,10 +57,11 @@ def test_too_few_synthetic_images_are_named() -> None:
 
 
 def test_every_kind_in_the_configuration_is_there() -> None:
-    assert set(KINDS) == set(Augmentation.model_fields) == set(LEVELS)
+    assert list(KINDS) == list(Augmentation.model_fields)
+    assert set(LEVELS) <= set(KINDS)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", LEVELS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_kinds_change_images_more_at_higher_levels(kind: str, channels: int) -> None:
     random = np.random.default_rng(0)
@@ -80,3 +88,38 @@ def test_noise_has_the_level_it_says() -> None:
     image = np.full((64, 64, 1), 128, np.uint8)
     noisy = augmented(image, (("gaussian_noise", 0.1),), 0, 0, "real", 0).astype(float)
     assert abs(noisy.std() / 255 - 0.1) < 0.005
+
+
+def test_the_tutorials_kind_is_one_small_file(tmp_path: Path) -> None:
+    """Validated, planned, applied and in the reference, with no other file touched."""
+    tutorial = (ROOT / "docs/tutorial.md").read_text()
+    code = re.search(r"```python\n(.*?@augmentation.*?)```", tutorial, re.DOTALL)[1]
+    code = re.sub("^   ", "", code, flags=re.MULTILINE)
+    assert len(code.splitlines()) <= 15
+    checkout = copy_checkout(tmp_path)
+    (tmp_path / "workflow/diversity_spectra/augment/kinds/invert.py").write_text(code)
+
+    def written(level: float) -> str:
+        model = {"name": "mlp", "architecture": "mlp_small", "image_size": 28, "channels": 1, "steps": 2, "lr": 1e-3}
+        model["conditions"] = {"augmentation": {"invert": [level]}}
+        data = {"kind": "digits", "train_per_class": 10, "test_per_class": 2, "pool_per_class": 1}
+        config = {"experiment": "inverted", "data": data, "copies": 2, "models": [model]}
+        (tmp_path / "invert.yaml").write_text(yaml.safe_dump(config))
+        return "invert.yaml"
+
+    refused = checkout.run("diversity-spectra", "check", "--configfile", written(2.0), check=False)
+    place = "models[0].conditions.augmentation.invert[0]"
+    assert refused.stderr.strip() == (
+        f"error: invert.yaml: {place}: 2.0 is not allowed; allowed: less than or equal to 1"
+    )
+    planned = checkout.run("diversity-spectra", "plan", "--configfile", written(0.5)).stdout
+    assert re.search(r"augmentation-invert-0.5 +3 runs on invert-0.5", planned)
+    checkout.snakemake("--cores", "1", "--until", "augment", config="invert.yaml")
+    (made,) = tmp_path.glob("results/cache/augment/invert-0.5-*")
+    images = imageset.load(made)
+    (plain,) = tmp_path.glob("results/cache/data/digits-train-*")
+    originals = imageset.load(plain).images[imageset.read_manifest(made)["source"]]
+    same = (images.images == originals).all(axis=(1, 2, 3))
+    inverted = (images.images == 255 - originals).all(axis=(1, 2, 3))
+    assert (same ^ inverted).all()
+    assert 0.3 < inverted.mean() < 0.7

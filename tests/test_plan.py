@@ -118,10 +118,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-def fresh_digest(stage: str) -> str:
+def fresh_digest(stage: str, *modules: str) -> str:
     for function in (provenance.code_digest, provenance._tree_digest, provenance._imports, provenance._syntax_tree):
         function.cache_clear()
-    return code_digest(stage)
+    return code_digest(stage, *modules)
 
 
 def test_code_digest_sees_code_and_not_words(package: Path) -> None:
@@ -142,6 +142,24 @@ def test_code_digest_follows_imports(package: Path) -> None:
     seeds.write_text(seeds.read_text().replace(">> 1", ">> 2"))
     after = {stage: fresh_digest(stage) for stage in before}
     assert {stage for stage in before if before[stage] != after[stage]} >= {"data", "augment", "finetune"}
+
+
+def test_a_training_set_depends_on_its_own_kinds_only(package: Path) -> None:
+    kinds = ("augment.kinds.rotation", "augment.kinds.augmix")
+    rotation, augmix = (fresh_digest("augment", kind) for kind in kinds)
+    module = package / "augment" / "kinds" / "rotation.py"
+    (module.parent / "invert.py").write_text(module.read_text().replace("rotation", "invert"))
+    assert fresh_digest("augment", kinds[0]) == rotation
+    module.write_text(module.read_text().replace("BILINEAR", "NEAREST"))
+    assert fresh_digest("augment", kinds[0]) != rotation
+    assert fresh_digest("augment", kinds[1]) == augmix
+
+
+def test_the_kinds_of_a_recipe_are_code_of_its_job() -> None:
+    jobs = {job.name: job for job in planned().jobs["augment"].values()}
+    assert jobs["rotation-20"].code == code_digest("augment", "augment.kinds.rotation")
+    assert jobs["synthetic-0.5"].code == code_digest("augment")
+    assert jobs["rotation-20"].code != jobs["synthetic-0.5"].code
 
 
 def test_code_digest_ignores_what_only_moves_bytes(package: Path) -> None:

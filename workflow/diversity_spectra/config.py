@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -232,26 +242,17 @@ class WeightDecay(Model):
     _distinct = field_validator("values")(_unique)
 
 
-class Augmentation(Model):
-    """Kinds of augmentation, each with its levels in natural units."""
-
-    gaussian_noise: list[Annotated[float, Field(gt=0, le=2)]] = _field(
-        [], description="sigma, in units of the pixel range"
-    )
-    rotation: list[Annotated[float, Field(gt=0, le=180)]] = _field([], description="largest angle, degrees")
-    resized_crop: list[Annotated[float, Field(gt=0, lt=1)]] = _field([], description="smallest share of the area kept")
-    random_erasing: list[Annotated[float, Field(gt=0, lt=1)]] = _field(
-        [], description="largest share of the area erased"
-    )
-    color_jitter: list[Annotated[float, Field(gt=0, le=1)]] = _field(
-        [], description="strength of brightness, contrast, saturation"
-    )
-    randaugment: list[Annotated[int, Field(ge=1, le=30)]] = _field(
-        [], description="magnitude of RandAugment (2 operations)"
-    )
-    augmix: list[Annotated[int, Field(ge=1, le=10)]] = _field([], description="severity of AugMix")
-
-    _distinct = field_validator("*")(_unique)
+Augmentation = create_model(
+    "Augmentation",
+    __base__=Model,
+    __doc__="Kinds of augmentation, each with its levels in natural units.",
+    __module__=__name__,
+    __validators__={"_distinct": field_validator("*")(_unique)},
+    **{
+        name: (list[Annotated[kind.type, Field(**kind.limits)]], _field([], description=kind.meaning))
+        for name, kind in KINDS.items()
+    },
+)
 
 
 class Synthetic(Model):

@@ -73,18 +73,19 @@ class Job:
 
 
 @cache
-def code_digest(stage: str) -> str:
+def code_digest(stage: str, *modules: str) -> str:
     """Digest of the syntax trees of a stage's modules and of the package modules they import, and of its templates.
 
+    modules: dotted names below the package of what the job finds by name, such as its kinds of augmentation.
     Comments, docstrings and formatting do not count.
     """
-    trees = {module: _tree_digest(path) for module, path in sorted(_reached(stage).items())}
+    trees = {module: _tree_digest(path) for module, path in sorted(_reached(stage, modules).items())}
     templates = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (PACKAGE / stage).glob("*.j2")}
     return digest({**trees, **templates})
 
 
-def _reached(stage: str) -> dict[str, Path]:
-    queue = [f"{stage}.{path.stem}" for path in sorted((PACKAGE / stage).glob("*.py"))]
+def _reached(stage: str, modules: tuple[str, ...]) -> dict[str, Path]:
+    queue = [*modules, *(f"{stage}.{path.stem}" for path in sorted((PACKAGE / stage).glob("*.py")))]
     reached: dict[str, Path] = {}
     while queue:
         module = queue.pop()

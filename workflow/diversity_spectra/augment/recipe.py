@@ -44,10 +44,10 @@ def augmented(
     """One variant of an image (H, W, C) uint8. Its seed is that of the image and the copy, nothing else."""
     import torch
 
-    from diversity_spectra.augment.transforms import KINDS
+    from diversity_spectra.augment.kinds import KINDS
 
     generator = torch.Generator().manual_seed(derive_seed(seed, "augment", augmentations, origin, index, copy))
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (C, H, W)
     for kind, level in augmentations:
-        tensor = KINDS[kind](tensor, level, generator)
+        tensor = KINDS[kind].apply(tensor, level, generator)
     return tensor.permute(1, 2, 0).numpy()

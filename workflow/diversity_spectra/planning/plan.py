@@ -5,15 +5,17 @@ Nothing heavy is imported and nothing is run here. The Snakefile, `plan` and `wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from diversity_spectra import config as configuration
+from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.conditions import Condition, DataRecipe, expand
 from diversity_spectra.config import Config, TrainedModel
 from diversity_spectra.planning.fingerprint import fingerprint
-from diversity_spectra.provenance import Job, code_digest, digest
+from diversity_spectra.provenance import NAME, Job, code_digest, digest
 
 RUNS_PER_GATHER = 200
 IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
@@ -75,14 +77,23 @@ class Plan:
     def blocks(self) -> list[tuple[int, ...]]:
         return sorted({block for runs in self.runs for block in runs.blocks})
 
-    def code(self, stage: str) -> str:
+    def code(self, stage: str, *modules: str) -> str:
         """Digest of a stage's code, and of the packages whose versions the configuration counts."""
+        code = code_digest(stage, *modules)
         packages = {package: metadata.version(package) for package in self.config.packages}
-        return digest([code_digest(stage), packages]) if packages else code_digest(stage)
+        return digest([code, packages]) if packages else code
 
-    def add(self, stage: str, name: str, settings: dict, code: str | None = None, **inputs: object) -> Job:
+    def add(
+        self,
+        stage: str,
+        name: str,
+        settings: dict,
+        code: str | None = None,
+        modules: Iterable[str] = (),
+        **inputs: object,
+    ) -> Job:
         given = {key: value for key, value in inputs.items() if value}
-        job = Job(stage, name, settings, given, self.code(code or stage))
+        job = Job(stage, name, settings, given, self.code(code or stage, *modules))
         self.jobs.setdefault(stage, {})[job.item] = job
         return job
 
@@ -164,7 +175,8 @@ def _plan_training_set(made: Plan, recipe: DataRecipe, train: Job, generated: Jo
     if recipe.augmentations:
         settings["copies"] = made.config.copies
     synthetic = generated.out if recipe.synthetic and generated else None
-    job = made.add("augment", recipe.name, settings, images=train.out, synthetic=synthetic)
+    kinds = [KINDS[kind].apply.__module__.removeprefix(f"{NAME}.") for kind, _ in recipe.augmentations]
+    job = made.add("augment", recipe.name, settings, modules=kinds, images=train.out, synthetic=synthetic)
     made.training_sets[recipe.name] = job.out
     return job.out
 
