@@ -105,6 +105,7 @@ def edited(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
     """The finished checkout at another place: moving it is the first edit."""
     folder = tmp_path_factory.mktemp("edited") / "moved"
     shutil.copytree(finished.folder, folder, symlinks=True)
+    shutil.copy(ROOT / ".gitignore", folder)
     return Checkout(folder)
 
 
@@ -288,7 +289,7 @@ def test_another_branch_and_back_runs_nothing(edited: Checkout) -> None:
     git("config", "user.name", "x")
     git("config", "user.email", "x")
     git("add", "Snakefile", "workflow", "tests")
-    git("commit", "-qm", "here")
+    git("commit", "--allow-empty", "-qm", "here")
     git("checkout", "-qb", "other")
     module.write_text(module.read_text().replace("RECORDS = 20", "RECORDS = 10"))
     git("commit", "-qam", "there")

@@ -6,7 +6,7 @@ import os
 import re
 
 from diversity_spectra.compare import TABLES
-from diversity_spectra.planning.plan import files
+from diversity_spectra.planning.plan import files, files_in
 from diversity_spectra.report import figures
 
 
@@ -30,22 +30,24 @@ def grown(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def record(folder):
-    """The record of a result, written with its other files at once, stands for all of them.
+def result(folder):
+    """Files to ask for, where a job reads a result: its record, which is written with the others at once.
 
-    One file for each input keeps the plan of thousands of runs small. What it holds is part of the job's key, so its time
-    says nothing (`ancient`).
+    One file for each input keeps the plan of thousands of runs small. Beside it what was deleted since, which Snakemake
+    makes again only if it is asked for. Content is part of the job's key, so times say nothing (`ancient`).
     """
-    return ancient(f"{folder}/spec.json")
+    record, others = f"{folder}/spec.json", files_in(folder) if os.path.exists(f"{folder}/spec.json") else []
+    return [ancient(file) for file in [record, *(file for file in others if not os.path.exists(file))]]
 
 
 def inputs(stage):
     """Results that the job reads."""
 
     return lambda wildcards: [
-        record(folder)
+        file
         for folders in PLAN.job(stage, wildcards.item).inputs.values()
         for folder in ([folders] if isinstance(folders, str) else folders)
+        for file in result(folder)
     ]
 
 
@@ -53,7 +55,8 @@ def run_inputs(stage, wildcards, seeds):
     """Results that the job reads, of the runs with these seeds only."""
     made = PLAN.job(stage, wildcards.item).inputs
     runs = [f"{made['runs']}/seed-{seed}" for seed in seeds]
-    return [record(folder) for folder in [*runs, *(folder for role, folder in made.items() if role != "runs")]]
+    others = [folder for role, folder in made.items() if role != "runs"]
+    return [file for folder in [*runs, *others] for file in result(folder)]
 
 
 def outputs(stage, seeds=None):
@@ -92,4 +95,4 @@ def complete(stage, folders):
 def gathered_runs(wildcards):
     """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
     runs = PLAN.job("gather", wildcards.item).settings["runs"]
-    return [record(run[stage]) for run in runs for stage in ("finetune", "evaluate", "spectra")]
+    return [file for run in runs for stage in ("finetune", "evaluate", "spectra") for file in result(run[stage])]

@@ -31,7 +31,11 @@ rule gather:
 rule compare:
     """Shifts, alignments, equivalents, the diversity metric and the claims, with intervals."""
     input:
-        [record(folder) for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]],
+        [
+            file
+            for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]
+            for file in result(folder)
+        ],
     output:
         expand("{place}/{table}.parquet", place=COMPARE.out, table=TABLES),
         f"{COMPARE.out}/spec.json",

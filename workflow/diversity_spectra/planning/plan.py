@@ -41,6 +41,11 @@ def files(stage: str, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in (*FILES[stage], "spec.json")]
 
 
+def files_in(folder: str) -> list[str]:
+    """The same for a folder whose stage is read off its place in the cache."""
+    return files(folder.split("/")[2], folder)
+
+
 @dataclass(frozen=True)
 class Runs:
     """All runs of one condition of one model: the seeds, and the jobs that make, test and analyse them."""
