@@ -1,6 +1,7 @@
 # make run    the default experiment (builds .venv if needed)
 # make test   the tests
 # make env    the environment alone
+# make reference    docs/reference/ and the schema anew from the code
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +10,7 @@ SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation -
 # The environment belongs to these pins; when they change it is built anew.
 PINS = $(shell cat envs/requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 
-.PHONY: env run test test-faults test-slurm lint format schema
+.PHONY: env run test test-faults test-slurm lint format reference schema
 
 env:
 	@test "$$(cat .venv/.pins 2>/dev/null)" = "$(PINS)" || $(MAKE) --no-print-directory build
@@ -41,6 +42,10 @@ lint: env
 
 format: env
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/snakefmt Snakefile workflow/rules
+
+# The pages of docs/ that follow from the code, and the schema for editors.
+reference: env schema
+	@$(BIN)/python docs/generate.py
 
 schema: env
 	@$(BIN)/diversity-spectra check --write-schema workflow/schemas/config.schema.json

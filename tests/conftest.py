@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/configs/tiny.yaml"
-COPIED = ("Snakefile", "config.yaml", "workflow", "envs", "tests", "pyproject.toml")
+COPIED = ("Snakefile", "config.yaml", "workflow", "envs", "tests", "docs", "pyproject.toml")
 
 
 class Checkout:

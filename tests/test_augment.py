@@ -121,5 +121,8 @@ def test_the_tutorials_kind_is_one_small_file(tmp_path: Path) -> None:
     originals = imageset.load(plain).images[imageset.read_manifest(made)["source"]]
     same = (images.images == originals).all(axis=(1, 2, 3))
     inverted = (images.images == 255 - originals).all(axis=(1, 2, 3))
+    checkout.run("python", "docs/generate.py")
+    keys = (tmp_path / "docs/reference/config.md").read_text()
+    assert "| `invert` | list of numbers | `[]` | each > 0, <= 1 | share of the images |" in keys
     assert (same ^ inverted).all()
     assert 0.3 < inverted.mean() < 0.7

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, Checkout, copy_checkout
 
+from diversity_spectra import columns
 from diversity_spectra.compare import TABLES
 from diversity_spectra.config import load
 from diversity_spectra.report import figures
@@ -51,6 +52,13 @@ def test_everything_promised_is_there(finished: Checkout) -> None:
     assert {"W", "dW"} <= set(spectra["matrix"])
     runs = pd.read_parquet(results / "tables" / "runs.parquet")
     assert len(runs) == 3 + 4 + 6 * 2
+
+
+def test_every_column_is_documented(finished: Checkout) -> None:
+    """And every documented one is written, unless it is said to depend on an option."""
+    for name in TABLES:
+        written = set(pd.read_parquet(finished.folder / f"results/tiny/tables/{name}.parquet").columns)
+        assert columns.names(name, always=True) <= written <= columns.names(name), name
 
 
 def test_progress_was_shown(finished: Checkout) -> None:

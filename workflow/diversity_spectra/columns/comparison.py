@@ -1,0 +1,225 @@
+"""Columns of the comparison; docs/method.md derives them."""
+
+from __future__ import annotations
+
+from diversity_spectra.columns.common import (
+    CONDITION,
+    DEPTH,
+    FAMILY,
+    KIND,
+    LAYER,
+    MATRIX,
+    MODEL,
+    N_BASELINE,
+    NOTE,
+    STRENGTH,
+    TRAINING_SET,
+    Column,
+)
+
+SHIFT = {
+    "model": MODEL,
+    "layer": LAYER,
+    "depth": DEPTH,
+    "matrix": MATRIX,
+    "measure": Column("", "a column of the table `spectra`", "compare.features.collect"),
+    "condition": CONDITION,
+    "unit": Column("", "scale of `shift`: `log10` of the measure, or `linear`", "compare.shift.shift_table"),
+    "shift": Column(
+        "as `unit` says",
+        "mean over the condition's runs minus mean over the baseline's, `correction` included",
+        "compare.shift.shift_table",
+    ),
+    "correction": Column(
+        "as `unit` says",
+        "what was added to take the arithmetic of weight decay out: -p log10(kappa) for a measure that grows as |W|^p",
+        "compare.features.collect",
+    ),
+    "standardised": Column("noise sd", "shift / noise_sd", "compare.shift.shift_table"),
+    "standard_error": Column(
+        "as `unit` says",
+        "of shift: noise_sd sqrt(f_c / n + f_0 / n_baseline), f: variance factors",
+        "compare.shift.shift_table",
+    ),
+    "noise_sd": Column(
+        "as `unit` says", "run-to-run standard deviation, pooled over conditions and shrunk", "compare.noise.fit"
+    ),
+    "minimum_detectable": Column(
+        "as `unit` says",
+        "shift found with probability 0.8: (t_(1 - level/2) + t_0.8) standard_error",
+        "compare.shift.detectable",
+    ),
+    "t": Column("1", "shift / standard_error", "compare.shift.shift_table"),
+    "n": Column("runs", "runs of the condition that have the measure", "compare.shift.group_means"),
+    "n_baseline": Column("runs", "runs of the baseline that have it", "compare.shift.group_means"),
+    "test_family": Column("", "rows that are corrected together: one kind of matrix", "compare.shift.shift_table"),
+    "p": Column("0 to 1", "two-sided, Student's t with the pooled degrees of freedom", "compare.shift.shift_table"),
+    "q": Column("0 to 1", "p after Benjamini-Hochberg within `test_family`", "compare.shift.benjamini_hochberg"),
+}
+
+CONTROLS = {
+    "model": MODEL,
+    "family": Column("", "the control: `dropout` or `weight_decay`", "compare.controls.control_table"),
+    "condition": Column(
+        "", "one strength of it; empty: the family over all its strengths", "compare.controls.control_table"
+    ),
+    "strength": STRENGTH,
+    "squared_length": Column(
+        "noise variances", "cross-fitted squared length of the shift; of a family, the sum", "compare.crossfit.shifts"
+    ),
+    "effect": Column(
+        "noise sd",
+        "sqrt(max(squared_length, 0) / features); of a family, its largest",
+        "compare.controls.control_table",
+    ),
+    "smallest_detectable": Column(
+        "noise sd", "effect seen with probability 0.8; of a family, its least", "compare.controls.smallest_length"
+    ),
+    "p": Column(
+        "0 to 1",
+        "permutation test of the squared length; of a family, of the sum with all labels permuted",
+        "compare.crossfit.permutation_p",
+    ),
+    "p_floor": Column(
+        "0 to 1", "least p that so few runs, or permutations, can give", "compare.controls.control_table"
+    ),
+    "n": Column("runs", "runs of the condition or family", "compare.controls.control_table"),
+    "n_baseline": N_BASELINE,
+    "features": Column("count", "measures of matrices that make up a shift", "compare.controls.control_table"),
+    "q": Column("0 to 1", "p after Benjamini-Hochberg over all rows of the model", "compare.shift.benjamini_hochberg"),
+    "detected": Column("", "q < level", "compare.controls.control_table"),
+    "note": NOTE,
+}
+
+ALIGNMENT = {
+    "model": MODEL,
+    "condition": CONDITION,
+    "target": Column("", "the family or condition it is compared with", "compare.alignment.alignment_table"),
+    "target_kind": Column(
+        "",
+        "`family`: the mean shift over the family's strengths, the condition itself left out; or `condition`",
+        "compare.alignment.family_weights",
+    ),
+    "cosine": Column(
+        "-1 to 1",
+        "cross-fitted cosine of the two shifts in noise sd; empty where a squared length is not positive",
+        "compare.crossfit.cosines",
+    ),
+    "{low,high}": Column("-1 to 1", "interval of the cosine at 1 - level", "compare.crossfit.cosine_intervals"),
+    "plain_cosine": Column(
+        "-1 to 1", "not cross-fitted: too high, as both share the baseline", "compare.crossfit.cosines"
+    ),
+    "p": Column(
+        "0 to 1",
+        "permutation test that the condition does nothing, by the inner product with the target",
+        "compare.crossfit.permutation_p",
+    ),
+    "p_floor": Column(
+        "0 to 1", "least p that so few runs, or permutations, can give", "compare.crossfit.permutation_p"
+    ),
+    "n": Column("runs", "runs of the condition", "compare.crossfit.shifts"),
+    "n_target": Column("runs", "runs of the target", "compare.alignment.alignment_table"),
+    "n_baseline": N_BASELINE,
+    "q": Column("0 to 1", "p after Benjamini-Hochberg over targets of one kind", "compare.shift.benjamini_hochberg"),
+    "reason": Column("", "why there is no cosine", "compare.alignment.alignment_table"),
+    "note": NOTE,
+}
+
+DIVERSITY_GAIN = Column(
+    "nats",
+    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval from those of the scores",
+    "compare.metric.vendi_gains",
+)
+EFFICIENCY = Column(
+    "noise sd / nat",
+    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0",
+    "compare.metric.metric_table",
+)
+WITH_EMBEDDING = "an embedding (`diversity.embedding`)"
+
+METRIC = {
+    "model": MODEL,
+    "condition": CONDITION,
+    "family": FAMILY,
+    "kind": KIND,
+    "strength": STRENGTH,
+    "training_set": TRAINING_SET,
+    "n": Column("runs", "runs of the condition", "compare.metric.metric_table"),
+    "{dropout,weight_decay}_equivalent{,_low,_high}": Column(
+        "strength",
+        "strength on the family's path of shifts nearest to the condition's shift, linear between strengths",
+        "compare.metric.nearest_on_path",
+    ),
+    "{dropout,weight_decay}_residual{,_low,_high}": Column(
+        "0 to 1", "share of the squared shift that lies off the path there", "compare.metric.nearest_on_path"
+    ),
+    "{dropout,weight_decay}_beyond": Column(
+        "", "the nearest point is the strongest strength swept", "compare.metric.metric_table"
+    ),
+    "regularisation_gain{,_low,_high}": Column(
+        "noise sd",
+        "<shift, f> / |f|, f the direction of dropout: signed length along it",
+        "compare.metric.signed_length",
+    ),
+    "diversity_gain_{pixel,pixel_centred}{,_low,_high}": DIVERSITY_GAIN,
+    "diversity_gain_embedding{,_low,_high}": Column(
+        DIVERSITY_GAIN.unit, "the same by the embedding", DIVERSITY_GAIN.source, WITH_EMBEDDING
+    ),
+    "efficiency_{pixel,pixel_centred}{,_low,_high}": EFFICIENCY,
+    "efficiency_embedding{,_low,_high}": Column(
+        EFFICIENCY.unit, "the same by the embedding", EFFICIENCY.source, WITH_EMBEDDING
+    ),
+    "mean_alpha_shift": Column("1", "shift of `alpha` of `W`, mean over layers", "compare.metric.metric_table"),
+    "{id,natural,corruption}_accuracy_gain{,_low,_high}": Column(
+        "share",
+        "accuracy minus that of the baseline: on the test set, on natural shifts, on corruptions (mean over sets)",
+        "compare.benefits.benefits",
+    ),
+    "ood_accuracy_gain{,_low,_high}": Column(
+        "share", "the same for the mean of natural and corruption accuracy", "compare.benefits.benefits"
+    ),
+    "{,ood_}calibration_gain{,_low,_high}": Column(
+        "share",
+        "ECE of the baseline minus that of the condition, on the test set and out of distribution",
+        "compare.benefits.benefits",
+    ),
+    "note": NOTE,
+}
+
+VALIDATION = {
+    "model": MODEL,
+    "scope": Column(
+        "",
+        "`data`: conditions with another training set; `all`: every trained condition",
+        "compare.validation.validation_table",
+    ),
+    "predictor": Column("", "a column of the table `metric`", "compare.validation.validation_table"),
+    "benefit": Column("", "`ood_accuracy`, `id_accuracy` or `calibration`", "compare.validation.validation_table"),
+    "correlation": Column(
+        "-1 to 1",
+        "Spearman's, over conditions, of the predictor with the gain in the benefit",
+        "compare.validation.rank_correlation",
+    ),
+    "{low,high}": Column(
+        "-1 to 1", "bootstrap interval over conditions at 1 - level", "compare.validation.rank_correlation"
+    ),
+    "n": Column("conditions", "conditions where both are known", "compare.validation.validation_table"),
+}
+
+CLAIMS = {
+    "model": MODEL,
+    "claim": Column("", "`a` to `d`", "compare.claims.Claim"),
+    "statement": Column("", "the claim in words", "compare.claims.Claim"),
+    "estimand": Column("", "what `effect` is", "compare.claims.Claim"),
+    "effect": Column("of the estimand", "its estimate", "compare.claims.Claim"),
+    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.claims.Claim"),
+    "n": Column(
+        "runs",
+        "runs behind the estimate, the baseline's included; 0 where undecided for want of data",
+        "compare.claims.Claim",
+    ),
+    "verdict": Column(
+        "", "`supported`, `contradicted` or `inconclusive`, by the rule in docs/method.md", "compare.claims.Claim"
+    ),
+    "reason": Column("", "the numbers behind the verdict, or what is missing", "compare.claims.Claim"),
+}
