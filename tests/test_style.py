@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,27 @@ def test_the_environment_is_the_pinned_one() -> None:
         if "==" in line and "sys_platform" not in line:
             name, version = line.split("==")
             assert metadata.version(name) == version, name
+
+
+def test_a_wheel_is_complete(tmp_path: Path) -> None:
+    """Types are marked, and what is no module comes along; the logger of the profile too."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(
+        ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert packed == {
+        str(path.relative_to(ROOT / "workflow"))
+        for package in ("diversity_spectra", "snakemake_logger_plugin_progress")
+        for path in (ROOT / "workflow" / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def test_no_file_is_long() -> None:
