@@ -224,6 +224,22 @@ def test_edit_of_a_stage_reruns_it_and_what_follows(edited: Checkout, stage: str
     assert "report" in found
 
 
+def test_a_kind_of_augmentation_touches_its_own_runs_only(edited: Checkout) -> None:
+    """A new kind is listed in the report's record of the configuration, and that is all."""
+    kinds = edited.folder / "workflow/diversity_spectra/augment/kinds"
+    rotation = (kinds / "rotation.py").read_text()
+    try:
+        (kinds / "turn.py").write_text(rotation.replace("rotation", "turn"))
+        assert would_run(edited) == {"report": 1}
+        (kinds / "turn.py").unlink()
+        (kinds / "rotation.py").write_text(rotation.replace("BILINEAR", "NEAREST"))
+        stages = ("augment", "diversity", "finetune", "evaluate", "spectra")
+        assert would_run(edited) == {**dict.fromkeys(stages, 1), **END}
+    finally:
+        (kinds / "turn.py").unlink(missing_ok=True)
+        (kinds / "rotation.py").write_text(rotation)
+
+
 def test_words_times_and_git_touch_nothing(edited: Checkout) -> None:
     package = edited.folder / "workflow/diversity_spectra"
     originals = {path: path.read_text() for path in package.rglob("*.py")}
