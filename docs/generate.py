@@ -99,7 +99,9 @@ def _mappings(path: str, node: dict) -> Iterator[tuple[str, dict]]:
         yield from _mappings(f"{path}[]", node["items"])
 
 
-def _type(node: dict) -> str:
+def _type(node: dict | bool) -> str:
+    if node is True:
+        return "value"
     if "anyOf" in node:
         return " or ".join(_type(member) for member in node["anyOf"])
     if "$ref" in node or "oneOf" in node:
