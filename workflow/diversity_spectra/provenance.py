@@ -79,8 +79,12 @@ def code_digest(stage: str, *modules: str) -> str:
     modules: dotted names below the package of what the job finds by name, such as its kinds of augmentation.
     Comments, docstrings and formatting do not count.
     """
-    trees = {module: _tree_digest(path) for module, path in sorted(_reached(stage, modules).items())}
-    templates = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (PACKAGE / stage).glob("*.j2")}
+    reached = _reached(stage, modules)
+    trees = {module: _tree_digest(path) for module, path in sorted(reached.items())}
+    folders = {PACKAGE / module.split(".")[0] for module in reached}
+    templates = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.glob("*.j2")
+    }
     return digest({**trees, **templates})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +25,27 @@ TILE = 64  # pixels of a sample's side, at most
 
 def material(settings: dict, inputs: dict) -> Material:
     """Everything that a job names. Raises `UserError` where the tables are missing."""
-    folder = Path(inputs["tables"])
-    tables = {name: table for name in TABLES if (table := _table(folder, name)) is not None}
-    missing = [name for name in NEEDED if name not in tables]
+    tables = tables_in(Path(inputs["tables"]), TABLES, NEEDED)
+    made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
+    shown = _samples(made, settings.get("images", {}), inputs.get("synthetic"))
+    spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
+    return Material(tables, made.config, shown, spectra, made.palette)
+
+
+def tables_in(folder: Path, names: Iterable[str], needed: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """The tables of these names that a folder has. Raises `UserError` where one that is needed is missing."""
+    tables = {name: table for name in names if (table := _table(folder, name)) is not None}
+    missing = [name for name in needed if name not in tables]
     if missing:
         raise UserError(f"{folder}: no table {', '.join(missing)}; run stage compare first")
     # In CSV an empty text reads as a missing number, and the order of a Vendi score as a number.
-    tables["conditions"] = tables["conditions"].astype({"strength": float}).fillna({"kind": ""})
+    tables["conditions"] = tables["conditions"].astype({"strength": float, "kind": object}).fillna({"kind": ""})
     if "condition" in tables.get("controls", ()):
         tables["controls"] = tables["controls"].fillna({"condition": ""})
     if "order" in tables.get("diversity", ()):
         orders = [f"{float(order):g}" for order in tables["diversity"]["order"]]
         tables["diversity"] = tables["diversity"].assign(order=orders)
-    made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
-    shown = _samples(made, settings.get("images", {}), inputs.get("synthetic"))
-    spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
-    return Material(tables, made.config, shown, spectra, made.palette)
+    return tables
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame | None:

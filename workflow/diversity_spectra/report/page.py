@@ -25,12 +25,7 @@ class Drawn:
 
 def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:
     """The whole page as text; equal arguments give equal text."""
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         title=title,
         experiment=experiment,
         models=material.models,
@@ -54,6 +49,19 @@ def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: 
         version=__version__,
         packages=packages,
     )
+
+
+def template(name: str, *folders: Path) -> jinja2.Template:
+    """A template of this folder, or of others that extend it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template(name)
 
 
 def _data_uri(svg: str) -> str:

@@ -139,9 +139,9 @@ def log_ticks(axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def signed_ticks(axis) -> None:
+def signed_ticks(axis, sizes: tuple[float, ...] = (3, 10, 30, 100, 300, 1000)) -> None:
     """Ticks of an asinh axis, which is linear near 0 and logarithmic far from it."""
-    steps = [sign * size for size in (3, 10, 30, 100, 300, 1000) for sign in (-1, 1)]
+    steps = [sign * size for size in sizes for sign in (-1, 1)]
     axis.set_major_locator(FixedLocator(sorted([0, *steps])))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
