@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "gather": ("diversity_spectra.compare.gather", "put the tables of some hundred runs together"),
     "compare": ("diversity_spectra.compare.command", "compare all conditions with dropout and weight decay"),
     "report": ("diversity_spectra.report.command", "figures and report.html from the tables"),
+    "sweep": ("diversity_spectra.sweep.command", "one report over several experiments, from their tables"),
 }
 
 

@@ -108,7 +108,11 @@ def finished(folder: str | Path, key: str) -> bool:
 
 
 def record(job: dict, folder: Path, started: datetime, **facts: object) -> dict:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "spec.json")
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "spec.json" and not path.name.startswith(".")
+    )
     return {
         **job,
         **facts,
