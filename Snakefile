@@ -3,40 +3,38 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from diversity_spectra.config import parse as parse_config
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning import upgrades
+from diversity_spectra.planning import experiments, upgrades
 from diversity_spectra.planning.lock import hold
-from diversity_spectra.planning.plan import plan
+from diversity_spectra.planning.union import plan_all
 
 min_version("9.27")
 
-# A file given with --configfile is a whole experiment of its own, not an addition to the default one.
+# A file given with --configfile is a whole experiment or sweep of its own, not an addition to the default one.
 if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
 
 
 try:
-    PLAN = plan(parse_config(config))
+    PLAN = plan_all(experiments.parse(config, folder=Path(workflow.configfiles[-1]).parent))
 except UserError as error:
     # One line per mistake, and no traceback: nothing of the workflow is at fault.
     print(error, file=sys.stderr)
     sys.stderr.flush()
     os._exit(2)
 
-EXPERIMENT = PLAN.config.experiment
-EXECUTION = PLAN.config.execution
-
 
 onstart:
     # One workflow at a time works on an experiment; the lock goes with the process, however that ends.
     try:
-        hold(EXPERIMENT)
+        for name in RESULTS:
+            hold(name)
     except UserError as error:
         raise WorkflowError(str(error)) from None
     for note in upgrades.notes(PLAN):
@@ -55,11 +53,11 @@ shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH;
 
 
 rule all:
-    """Everything of the experiment: tables, figures and the report."""
+    """Everything of every experiment, and of the sweep where there is one: tables, figures and the report."""
     input:
-        f"results/{EXPERIMENT}/report.html",
-        expand("results/{experiment}/tables/{table}.parquet", experiment=EXPERIMENT, table=TABLES),
-        expand("results/{experiment}/figures/{figure}.svg", experiment=EXPERIMENT, figure=FIGURES),
+        [f"results/{name}/report.html" for name in RESULTS],
+        [f"results/{name}/tables/{table}.parquet" for name, (tables, _) in RESULTS.items() for table in tables],
+        [f"results/{name}/figures/{figure.name}.svg" for name, (_, drawings) in RESULTS.items() for figure in drawings],
 
 
 include: "workflow/rules/data.smk"
@@ -71,3 +69,4 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/spectra.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/sweep.smk"

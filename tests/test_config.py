@@ -14,6 +14,7 @@ import yaml
 from diversity_spectra import config
 from diversity_spectra.conditions import expand
 from diversity_spectra.config import ConfigError, load, parse, read_yaml
+from diversity_spectra.planning import experiments
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = [ROOT / "config.yaml", *sorted(ROOT.glob("tests/configs/*.yaml"))]
@@ -26,7 +27,7 @@ def tiny() -> dict:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configurations_are_valid(path: Path) -> None:
-    load(path)
+    experiments.load(path)
 
 
 def test_the_default_names_every_key() -> None:

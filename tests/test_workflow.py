@@ -192,6 +192,17 @@ def test_edit_of_the_configuration(edited: Checkout, name: str) -> None:
     assert would_run(edited, "edit.yaml") == expected
 
 
+def test_a_second_experiment_with_more_seeds_draws_no_image_again(edited: Checkout) -> None:
+    """It differs from the finished one in its name and its `seeds`: only the runs that are new are computed."""
+    config = yaml.safe_load((ROOT / TINY).read_text())
+    config["experiment"] = "second"
+    _mlp(config).update(seeds=3, baseline_runs=6)
+    (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+    found = would_run(edited, "edit.yaml")
+    assert not {"data", "generator", "shard", "generate", "augment", "diversity", "pretrained"} & set(found)
+    assert found == {"finetune": 7, "evaluate": 7, "spectra": 7, **END}
+
+
 STAGE_EDITS = {
     "data": ("data/split.py", "permutation(members)", "permutation(members)[::-1]"),
     "generate": ("generate/ddpm.py", "EMA = 0.995", "EMA = 0.99"),

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,7 +31,15 @@ from pydantic import (
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.errors import UserError
 
+
+def _not_reserved(name: str) -> str:
+    if name.lower() == "cache":
+        raise ValueError("the name 'cache' is taken by the folder that all experiments share")
+    return name
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Experiment = Annotated[Name, AfterValidator(_not_reserved)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -45,6 +54,9 @@ class ConfigError(UserError):
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+M = TypeVar("M", bound=Model)
 
 
 def _field(default: Any = ..., *, description: str, **constraints: Any) -> Any:
@@ -431,7 +443,7 @@ class Execution(Model):
 class Config(Model):
     """One experiment."""
 
-    experiment: Name = _field(description="name of the folder results/<experiment>")
+    experiment: Experiment = _field(description="name of the folder results/<experiment>")
     seed: int = _field(0, ge=0, lt=2**63, description="root of every random stream")
     data: Data = _field(description="the data set")
     ood: list[Ood] = _field([], description="out-of-distribution test sets")
@@ -444,13 +456,6 @@ class Config(Model):
     report: Report = _field(Report(), description="figures and page")
     packages: list[str] = _field([], description="packages whose upgrade makes every result again")
     execution: Execution = _field(Execution(), description="devices, threads, batches: never changes a result")
-
-    @field_validator("experiment")
-    @classmethod
-    def _not_reserved(cls, value: str) -> str:
-        if value.lower() == "cache":
-            raise ValueError("the name 'cache' is taken by the folder that all experiments share")
-        return value
 
     @field_validator("packages")
     @classmethod
@@ -531,12 +536,17 @@ def load(path: str | Path) -> Config:
     return parse(read_yaml(path), source=str(path))
 
 
-def parse(values: dict, source: str = "config") -> Config:
+def parse(values: dict, source: str = "config", inside: tuple[str, ...] = ()) -> Config:
     """Validate a mapping. Raises `ConfigError` with one line per mistake."""
+    return validate(Config, values, source, inside)
+
+
+def validate(model: type[M], values: dict, source: str, inside: tuple[str, ...] = ()) -> M:
+    """Validate a mapping that stands at the place `inside` of a file."""
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{source}: {_printable(line)}" for line in dict.fromkeys(_explain(error))]
+        lines = [f"{source}: {_printable(line)}" for line in dict.fromkeys(_explain(error, inside))]
     except RecursionError:
         lines = [f"{source}: nested too deeply or refers to itself"]
     raise ConfigError("\n".join(lines))
@@ -548,7 +558,7 @@ def schema() -> dict:
     return TypeAdapter(Config).json_schema()
 
 
-def _explain(error: ValidationError) -> Iterable[str]:
+def _explain(error: ValidationError, inside: tuple[str, ...]) -> Iterable[str]:
     for item in error.errors(include_url=False):
         # Pydantic puts the tag of a discriminated union into the location; the user never wrote it there.
         location = [part for part in item["loc"] if part not in _TAGS]
@@ -559,7 +569,7 @@ def _explain(error: ValidationError) -> Iterable[str]:
             and item["type"] == "extra_forbidden"
         ):
             location = [*location, item["loc"][-1]]
-        path = _dotted(location) or "(top level)"
+        path = _dotted([*inside, *location]) or "(top level)"
         message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         if item["type"] == "extra_forbidden":
             known = sorted(set(_siblings(location[:-1])))

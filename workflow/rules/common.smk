@@ -8,6 +8,16 @@ import re
 from diversity_spectra.compare import TABLES
 from diversity_spectra.planning.plan import files, files_in
 from diversity_spectra.report import figures
+from diversity_spectra.sweep import COMBINED
+from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES
+from diversity_spectra.sweep import TABLES as SWEEP_TABLES
+
+EXECUTION = PLAN.experiments.execution
+COMPARE = PLAN.named("compare")
+
+# What lies in results/<name>/ in the end: the names of tables and figures.
+RESULTS = {config.experiment: (TABLES, figures(config)) for config in PLAN.experiments.configs}
+RESULTS |= {sweep: (SWEEP_TABLES, SWEEP_FIGURES) for sweep in PLAN.named("sweep")}
 
 
 def job(stage):
@@ -20,9 +30,18 @@ def untracked(text):
     return lambda wildcards, input: text
 
 
-FIGURES = [figure.name for figure in figures(PLAN.config)]
 DEVICE = untracked(f"--device {EXECUTION.device}")
 GPU = 0 if EXECUTION.device == "cpu" else 1
+
+
+def drawn(name, captions):
+    """The figures in results/<name>/, and how Snakemake's own report lists them."""
+
+    def listed(figure):
+        place, caption = f"results/{name}/figures/{figure.name}.svg", f"{captions}/{figure.kind}.rst"
+        return report(place, caption=caption, category=name, labels=figure.labels)
+
+    return list(map(listed, RESULTS[name][1]))
 
 
 def grown(amount):
@@ -81,11 +100,16 @@ def items(stage, block=None):
     else:
         open_items = [
             getattr(runs, stage).item
-            for runs in PLAN.runs
+            for runs in PLAN.runs[stage]
             if block in runs.blocks
             and not complete(stage, [f"{getattr(runs, stage).out}/seed-{seed}" for seed in block])
         ]
-    return "|".join(map(re.escape, open_items)) or "nothing"
+    return one_of(open_items)
+
+
+def one_of(names):
+    """A pattern for a wildcard that is one of these names."""
+    return "|".join(map(re.escape, names)) or "nothing"
 
 
 def complete(stage, folders):
@@ -96,3 +120,9 @@ def gathered_runs(wildcards):
     """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
     runs = PLAN.job("gather", wildcards.item).settings["runs"]
     return [file for run in runs for stage in ("finetune", "evaluate", "spectra") for file in result(run[stage])]
+
+
+def compared_results(wildcards):
+    """What the comparison of an experiment reads."""
+    job = COMPARE[wildcards.experiment]
+    return [file for folder in [*job.inputs["runs"], *job.settings["diversity"].values()] for file in result(folder)]

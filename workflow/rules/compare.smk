@@ -5,8 +5,6 @@ REQUIRED INPUTS: metrics, spectra and records of all runs; diversity of all trai
 OUTPUTS: results/cache/gather/{item}/*.parquet, results/<experiment>/tables/*.{parquet,csv}
 """
 
-COMPARE = next(iter(PLAN.jobs["compare"].values()))
-
 
 rule gather:
     """Put the tables of some hundred runs together."""
@@ -29,23 +27,21 @@ rule gather:
 
 
 rule compare:
-    """Shifts, alignments, equivalents, the diversity metric and the claims, with intervals."""
+    """Shifts, alignments, equivalents, the diversity metric and the claims of one experiment, with intervals."""
     input:
-        [
-            file
-            for folder in [*COMPARE.inputs["runs"], *COMPARE.settings["diversity"].values()]
-            for file in result(folder)
-        ],
+        compared_results,
     output:
-        expand("{place}/{table}.parquet", place=COMPARE.out, table=TABLES),
-        f"{COMPARE.out}/spec.json",
+        expand("results/{{experiment}}/tables/{table}.parquet", table=TABLES),
+        "results/{experiment}/tables/spec.json",
     log:
-        f"logs/compare/{EXPERIMENT}.log",
+        "logs/compare/{experiment}.log",
     benchmark:
-        f"logs/compare/{EXPERIMENT}.benchmark.tsv"
+        "logs/compare/{experiment}.benchmark.tsv"
+    wildcard_constraints:
+        experiment=one_of(COMPARE),
     conda:
         "../../envs/environment.yaml"
     params:
-        job=COMPARE.text,
+        job=lambda wildcards: COMPARE[wildcards.experiment].text,
     shell:
         "diversity-spectra compare --job {params.job:q} >{log} 2>&1"

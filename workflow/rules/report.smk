@@ -1,35 +1,29 @@
 """
-report: figures and one HTML page.
+report: figures and one HTML page for each experiment.
 
 REQUIRED INPUTS: the tables of stage compare; image sets; eigenvalues
 OUTPUTS: results/<experiment>/report.html, results/<experiment>/figures/*.{svg,png}
 """
 
-REPORT = next(iter(PLAN.jobs["report"].values()))
+# Networks, and so figures, differ between experiments: each has a rule of its own.
+for experiment, report_job in PLAN.named("report").items():
 
-
-rule report:
-    """Draw every figure and write the page that explains them."""
-    input:
-        [f"{COMPARE.out}/{table}.parquet" for table in TABLES],
-    output:
-        f"{REPORT.out}/report.html",
-        [
-            report(
-                f"{REPORT.out}/figures/{figure.name}.svg",
-                caption=f"../report/{figure.kind}.rst",
-                category="figures",
-                labels=figure.labels,
-            )
-            for figure in figures(PLAN.config)
-        ],
-    log:
-        f"logs/report/{EXPERIMENT}.log",
-    benchmark:
-        f"logs/report/{EXPERIMENT}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        job=REPORT.text,
-    shell:
-        "diversity-spectra report --job {params.job:q} >{log} 2>&1"
+    rule:
+        """Draw every figure and write the page that explains them."""
+        name:
+            f"report_{experiment}"
+        input:
+            expand("results/{experiment}/tables/{table}.parquet", experiment=experiment, table=TABLES),
+        output:
+            f"results/{experiment}/report.html",
+            drawn(experiment, "../report"),
+        log:
+            f"logs/report/{experiment}.log",
+        benchmark:
+            f"logs/report/{experiment}.benchmark.tsv"
+        conda:
+            "../../envs/environment.yaml"
+        params:
+            job=report_job.text,
+        shell:
+            "diversity-spectra report --job {params.job:q} >{log} 2>&1"

@@ -15,16 +15,19 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-BLOCK = re.compile(r"^(\w+?)_(\d+)_(\d+)$")
+BLOCK = re.compile(r"^(\d+)_(\d+)$")
 KEY = re.compile(r"-[0-9a-f]{12}$")
 
 
 def job_name(rule: str, wildcards: dict) -> str:
-    """A job in words: `finetune mlp/dropout-0.3, seeds 0-7`."""
-    block = BLOCK.match(rule)
-    stage = block[1] if block else rule
-    item = KEY.sub("", str(wildcards.get("item", "")))
-    seeds = f", seeds {block[2]}-{block[3]}" if block else ""
+    """A job in words: `finetune mlp/dropout-0.3, seeds 0-7`.
+
+    Rules are called after their stage, and after a block of seeds or an experiment where a stage has several rules.
+    """
+    stage, _, part = rule.partition("_")
+    block = BLOCK.match(part) if "item" in wildcards else None
+    item = KEY.sub("", str(wildcards.get("item", wildcards.get("experiment", part))))
+    seeds = f", seeds {block[1]}-{block[2]}" if block else ""
     return f"{stage} {item}{seeds}".strip()
 
 
@@ -114,8 +117,7 @@ class LogHandler(LogHandlerBase):
             return
         for rule, count in stats.items():
             if rule != "total":
-                block = BLOCK.match(rule)
-                self.estimate.left[block[1] if block else rule] += count
+                self.estimate.left[rule.partition("_")[0]] += count
         self.total = sum(self.estimate.left.values())
         jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items() if stage != "all")
         self.say(f"{self.total} jobs: {jobs}")

@@ -1,13 +1,14 @@
-"""`check`: validate a configuration without running anything."""
+"""`check`: validate a configuration or a sweep without running anything."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from diversity_spectra.config import load, schema
+from diversity_spectra.config import schema
 from diversity_spectra.files import atomic_file
-from diversity_spectra.planning.plan import plan
+from diversity_spectra.planning.experiments import load
+from diversity_spectra.planning.union import plan_all
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,8 @@ def run(arguments: argparse.Namespace) -> None:
         with atomic_file(arguments.write_schema) as temporary:
             temporary.write_text(json.dumps(schema(), indent=2) + "\n")
         return
-    config = load(arguments.configfile)
-    plan(config)
-    print(f"{arguments.configfile}: good ({config.experiment})")
+    experiments = load(arguments.configfile)
+    plan_all(experiments)
+    names = ", ".join(config.experiment for config in experiments.configs)
+    sweep = f"sweep {experiments.sweep}: " if experiments.sweep else ""
+    print(f"{arguments.configfile}: good ({sweep}{names})")

@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 from diversity_spectra.execution import versions
-from diversity_spectra.planning.plan import Plan
+from diversity_spectra.planning.union import Union
 
 
-def notes(made: Plan) -> list[str]:
+def notes(made: Union) -> list[str]:
     """One line for each package version that finished results were made with and that is another one now."""
     installed = versions()
     found: Counter[tuple[str, str]] = Counter()
@@ -25,7 +25,7 @@ def notes(made: Plan) -> list[str]:
     ]
 
 
-def _records(made: Plan) -> list[dict]:
+def _records(made: Union) -> list[dict]:
     """The record of each finished result; of the first seed where a result has many."""
     places = [Path(job.out) for jobs in made.jobs.values() for job in jobs.values()]
     records = []

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from diversity_spectra.config import load
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning.plan import plan
+from diversity_spectra.planning.experiments import load
+from diversity_spectra.planning.union import plan_all
 from diversity_spectra.provenance import Job
 
 
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    made = plan(load(arguments.configfile))
+    made = plan_all(load(arguments.configfile))
     jobs = [job for stage in made.jobs.values() for job in stage.values() if _matches(job, arguments.target)]
     if not jobs:
         raise UserError(
