@@ -17,9 +17,11 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from diversity_spectra import provenance  # noqa: E402 (this checkout's package)
 from diversity_spectra.cli import SUBCOMMANDS  # noqa: E402
 from diversity_spectra.columns import TABLES, expand  # noqa: E402
-from diversity_spectra.config import load, schema  # noqa: E402
-from diversity_spectra.planning.plan import Plan, plan  # noqa: E402
+from diversity_spectra.config import schema  # noqa: E402
+from diversity_spectra.planning import experiments  # noqa: E402
+from diversity_spectra.planning.union import Union, plan_all  # noqa: E402
 from diversity_spectra.report import DATA_KINDS, MODEL_KINDS  # noqa: E402
+from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES  # noqa: E402
 
 MADE = "<!-- Made by `make reference`; do not edit. -->\n"
 
@@ -27,7 +29,9 @@ MADE = "<!-- Made by `make reference`; do not edit. -->\n"
 def pages() -> dict[str, str]:
     """Text of every generated file, by its path in the checkout."""
     architecture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    for name, part in (("stages", stages(plan(load(ROOT / "config.yaml")))), ("packages", packages())):
+    sweep = {"sweep": "all", "base": "config.yaml", "experiments": {"one": {}}}
+    made = plan_all(experiments.parse(sweep, folder=ROOT))
+    for name, part in (("stages", stages(made)), ("packages", packages())):
         architecture = filled(architecture, name, part)
     reference = {"config": configuration(), "tables": tables(), "commands": commands(), "figures": figures()}
     return {f"docs/reference/{name}.md": text for name, text in reference.items()} | {
@@ -156,6 +160,9 @@ def tables() -> str:
 and tests are at the level `compare.level` unless said otherwise; *noise sd* is the standard deviation from run to run.
 What is not known is empty. Derivations: [spectra](../spectra.md), [comparison](../method.md).
 
+`results/<sweep>/tables/` holds the tables of all experiments of a [sweep](../sweeps.md) together, with a leading column
+`experiment`, except `spectra` and `shift`; `gains` is there alone.
+
 In the table `spectra`, W is N x M with N >= M, s are its singular values, λ = s² the eigenvalues of WᵀW, n their number
 in the row and n_t that of the tail. *In `weightwatcher`*: how a column differs in that convention.
 """
@@ -245,13 +252,16 @@ report shows all of them with these captions.
         for name, (title, _) in kinds.items():
             caption = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
             rows.append((f"`{name}`", title, scope, caption.strip()))
+    for figure in SWEEP_FIGURES:
+        caption = (ROOT / f"workflow/report/sweep/{figure.kind}.rst").read_text(encoding="utf-8")
+        rows.append((f"`{figure.name}`", figure.title, "a sweep", caption.strip()))
     return f"{text}\n{table(head, rows)}"
 
 
 # ---------------------------------------------------------------- architecture
 
 
-def stages(made: Plan) -> str:
+def stages(made: Union) -> str:
     """Which rule reads the results of which, by rule file: a job's JSON names the places of all that it reads."""
     places = {job.place: stage for stage, jobs in made.jobs.items() for job in jobs.values() if job.place}
     edges = set()
@@ -264,7 +274,7 @@ def stages(made: Plan) -> str:
     lines = ["flowchart LR"]
     order = list(SUBCOMMANDS)
     for file in sorted(files.keys() - {"common"}, key=order.index):
-        rules = re.findall(r'^rule (\w+):|^ +f"(\w+)_\{block', files[file], re.MULTILINE)
+        rules = re.findall(r'^ *rule (\w+):|^ +f"(\w+)_\{(?:block|experiment)', files[file], re.MULTILINE)
         lines.append(f"  subgraph {file}_smk [{file}.smk]")
         lines += [f"    {rule or block}" for rule, block in rules]
         lines.append("  end")

@@ -34,6 +34,7 @@ TABLES = {
     "metric": Table("a condition other than the baseline", comparison.METRIC),
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),
+    "gains": Table("a family of conditions of a model, and a benefit; in sweeps only", comparison.GAINS),
 }
 
 

@@ -223,3 +223,13 @@ CLAIMS = {
     ),
     "reason": Column("", "the numbers behind the verdict, or what is missing", "compare.claims.Claim"),
 }
+
+GAINS = {
+    "model": MODEL,
+    "family": FAMILY,
+    "conditions": Column("conditions", "conditions of the family, whose gains are averaged", "sweep.combine.gains"),
+    "benefit": Column("", "accuracy or calibration on a kind of test set", "compare.benefits.benefits"),
+    "gain": Column("share", "mean over the family's conditions minus the baseline's mean", "sweep.combine.gains"),
+    "{low,high}": Column("share", "its interval at 1 - level, variance pooled over conditions", "sweep.combine.gains"),
+    "n": Column("runs", "runs behind the gain, the baseline's included", "sweep.combine.gains"),
+}
