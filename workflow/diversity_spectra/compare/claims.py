@@ -164,7 +164,10 @@ def too_much_hurts(evidence: Evidence) -> Claim:
     least two amounts. Intervals hold for all comparisons at once (Bonferroni); the lowest difference is the effect.
     """
     statement = "Too much synthetic data hurts."
-    estimand = "test accuracy at the largest synthetic amount minus that at the smaller amount it falls behind most"
+    estimand = (
+        "test accuracy at the largest synthetic amount minus that at the smaller amount it falls behind most; images of "
+        "one generator, trained or sampled once"
+    )
     options, benefits = evidence.options, evidence.benefits
     comparisons = []
     for kind, curve in evidence.members("synthetic").groupby("kind"):
