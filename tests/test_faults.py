@@ -70,6 +70,15 @@ def small_disk(tmp_path: Path) -> Checkout:
     subprocess.run(["umount", results], check=True)
 
 
+def test_results_that_cannot_be_written_are_said_in_one_line(small_disk: Checkout) -> None:
+    results = small_disk.folder / "results"
+    subprocess.run(["mount", "-o", "remount,ro", results], check=True)
+    done = small_disk.snakemake("--cores", "1", check=False)
+    assert done.returncode != 0
+    assert "results/tiny cannot be written (Read-only file system)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 STAGES = (
     "data",
     "generator",
