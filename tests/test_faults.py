@@ -7,13 +7,14 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Checkout, copy_checkout
+from conftest import ROOT, TINY, Checkout, copy_checkout
 
 from diversity_spectra.compare import TABLES
+from diversity_spectra.config import load
+from diversity_spectra.planning.plan import plan
 
 pytestmark = pytest.mark.faults
 KILLS = 25
@@ -79,53 +80,29 @@ def test_results_that_cannot_be_written_are_said_in_one_line(small_disk: Checkou
     assert "Traceback" not in done.stderr
 
 
-STAGES = (
-    "data",
-    "generator",
-    "augment",
-    "diversity",
-    "finetune_0_3",
-    "evaluate_0_3",
-    "spectra_0_3",
-    "gather",
-    "compare",
-    "report",
-)
+STAGES = ("data", "generator", "shard", "generate", "augment", "diversity", "finetune", "evaluate", "spectra", "gather")
+
+
+def records(stage: str) -> list[str]:
+    """Files that stand for everything a stage makes."""
+    made = plan(load(ROOT / TINY))
+    if stage in ("finetune", "evaluate", "spectra"):
+        return [f"{getattr(run, stage).out}/seed-{seed}/spec.json" for run in made.runs for seed in run.seeds]
+    return [f"{job.out}/spec.json" for job in made.jobs[stage].values()]
 
 
 def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(finished: Checkout, small_disk: Checkout) -> None:
     results = small_disk.folder / "results"
-    for stage in STAGES:
-        needed = _made_before(small_disk, stage)
+    made = ["results/tiny/tables/runs.parquet", "results/tiny/report.html"]
+    for targets in [*map(records, STAGES), *([target] for target in made)]:
         ballast = results / "ballast"
         free = os.statvfs(results)
         subprocess.run(["fallocate", "-l", str(free.f_bavail * free.f_frsize - 8192), ballast], check=True)
-        done = small_disk.snakemake("--cores", "1", "--rerun-incomplete", "--until", stage, check=False)
+        done = small_disk.snakemake("--cores", "1", *targets, check=False)
         ballast.unlink()
-        assert done.returncode != 0, (stage, needed, done.stderr[-2000:])
+        assert done.returncode != 0, targets
         failed = [line for line in done.stderr.splitlines() if line.startswith("FAILED")]
-        assert failed, (stage, done.stderr[-2000:])
-        assert all("No space left" in line for line in failed), (stage, failed)
-    small_disk.snakemake("--cores", "2", "--rerun-incomplete")
+        assert failed and all("No space left" in line for line in failed), (targets, done.stderr[-2000:])
+        small_disk.snakemake("--cores", "2", *targets)
     mine, theirs = tables(finished), tables(small_disk)
     assert [name for name in TABLES if mine[name] != theirs[name]] == []
-
-
-def _made_before(checkout: Checkout, stage: str) -> float:
-    """Make what the stage needs, so that it is the stage itself that meets the full disk."""
-    start = time.monotonic()
-    before = {
-        "generator": "data",
-        "augment": "generate",
-        "diversity": "augment",
-        "finetune_0_3": "pretrained",
-        "evaluate_0_3": "finetune_0_3",
-        "spectra_0_3": "finetune_0_3",
-        "gather": ("finetune_0_3", "finetune_0_1", "finetune_0_0", "evaluate_0_3", "evaluate_0_1", "evaluate_0_0"),
-        "compare": ("gather", "diversity"),
-        "report": "compare",
-    }.get(stage)
-    if before:
-        names = (before,) if isinstance(before, str) else (*before, "spectra_0_3", "spectra_0_1", "spectra_0_0")
-        checkout.snakemake("--cores", "2", "--rerun-incomplete", "--until", *names)
-    return time.monotonic() - start
