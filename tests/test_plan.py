@@ -119,7 +119,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fresh_digest(stage: str, *modules: str) -> str:
-    for function in (provenance.code_digest, provenance._tree_digest, provenance._imports, provenance._syntax_tree):
+    for function in (provenance.code_digest, provenance._module):
         function.cache_clear()
     return code_digest(stage, *modules)
 

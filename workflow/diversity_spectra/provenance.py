@@ -80,7 +80,7 @@ def code_digest(stage: str, *modules: str) -> str:
     Comments, docstrings and formatting do not count.
     """
     reached = _reached(stage, modules)
-    trees = {module: _tree_digest(path) for module, path in sorted(reached.items())}
+    trees = {module: _module(path)[1] for module, path in sorted(reached.items())}
     folders = {PACKAGE / module.split(".")[0] for module in reached}
     templates = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.glob("*.j2")
@@ -97,7 +97,7 @@ def _reached(stage: str, modules: tuple[str, ...]) -> dict[str, Path]:
         if module in reached or path is None or module.split(".")[0] in UNCOUNTED:
             continue
         reached[module] = path
-        queue += _imports(path)
+        queue += _module(path)[0]
     return reached
 
 
@@ -110,33 +110,25 @@ def _module_path(module: str) -> Path | None:
 
 
 @cache
-def _syntax_tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _module(path: Path) -> tuple[list[str], str]:
+    """What a module imports of the package anywhere, as dotted names below it, and the digest of its syntax tree.
 
-
-@cache
-def _imports(path: Path) -> list[str]:
-    """Package modules that a module imports anywhere, as dotted names below the package."""
+    One parse for both: every job on a cluster plans again, and this is most of it.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names = []
-    for node in ast.walk(_syntax_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name.removeprefix(f"{NAME}.") for name in names if name.startswith(f"{NAME}.")]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    imports = [name.removeprefix(f"{NAME}.") for name in names if name.startswith(f"{NAME}.")]
+    return imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-@cache
-def _tree_digest(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether the body opens with a docstring."""
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
