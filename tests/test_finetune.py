@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +110,28 @@ def test_finished_seeds_are_kept_when_others_are_added(workdir: Path) -> None:
     assert Path("out/seed-1/model.safetensors").exists()
 
 
-def test_kappa_is_what_decay_alone_does(workdir: Path) -> None:
+class Watch:
+    """In the place of the saved states: calls a function after every step but the last."""
+
+    stopping = False
+
+    def __init__(self, after_step: Callable[[], object] = lambda: None):
+        self.after_step = after_step
+
+    def load(self) -> None: ...
+
+    def due(self) -> bool:
+        self.after_step()
+        return False
+
+    def watching(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_kappa_is_what_decay_alone_does(workdir: Path, ema: float) -> None:
     """With no gradient AdamW's decay shrinks every matrix by kappa, and no vector."""
-    settings = {**SETTINGS, "dropout": 0.0}
+    settings = {**SETTINGS, "dropout": 0.0, "ema": ema}
     model = models.create(MLP, 2)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     images = imageset.load("train")
@@ -117,25 +139,47 @@ def test_kappa_is_what_decay_alone_does(workdir: Path) -> None:
     # Constant logits have no gradient, so only the decay acts.
     model.forward = lambda batch: sum(p.sum() for p in model.parameters()) * 0 + torch.zeros(len(batch), 2)
 
-    class Never:
-        stopping = False
-
-        def load(self) -> None: ...
-
-        def due(self) -> bool:
-            return False
-
-        def watching(self):
-            import contextlib
-
-            return contextlib.nullcontext()
-
-    training.train(model, batches, settings, 0, Never())
+    training.train(model, batches, settings, 0, Watch())
     kappa = training.decay_factor(settings)
-    assert kappa < 0.999
+    assert kappa < 0.999 and (kappa > training.decay_factor({**settings, "ema": 0.0})) == bool(ema)
     for name, parameter in model.named_parameters():
         expected = before[name] * kappa if parameter.ndim > 1 else before[name]
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_averaged_weights_are_the_moving_average_over_the_steps(workdir: Path) -> None:
+    settings = {**SETTINGS, "ema": 0.8}
+    images = imageset.load("train")
+
+    def trained(settings: dict, after_step: Callable[[torch.nn.Module], object]) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = models.create(MLP, 2, None, 0.3, "blocks")
+        batches = Images(images.images, images.labels, 28, "pad", 1, models.normalisation(model), torch.device("cpu"))
+        training.train(model, batches, settings, 0, Watch(lambda: after_step(model)))
+        return model
+
+    steps: list[torch.Tensor] = []
+    last = trained(SETTINGS, lambda model: steps.append(model.fc1.weight.detach().clone()))
+    average = steps[0]
+    for weight in [*steps[1:], last.fc1.weight.detach()]:
+        average = 0.8 * average + 0.2 * weight
+    found = trained(settings, lambda model: None).fc1.weight
+    torch.testing.assert_close(found, average, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(found, last.fc1.weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_the_same(workdir: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    train("eager", 0, dropout=0.0)
+    assert not counters["stats"]["unique_graphs"]
+    assert train("compiled", 0, dropout=0.0, compile=True) == 0
+    assert counters["stats"]["unique_graphs"]
+    eager, compiled = (load_file(f"{out}/seed-0/model.safetensors") for out in ("eager", "compiled"))
+    assert eager.keys() == compiled.keys()
+    for name in eager:
+        torch.testing.assert_close(eager[name], compiled[name], rtol=1e-3, atol=1e-4)
 
 
 def test_learning_rate_rises_and_falls() -> None:
@@ -174,10 +218,10 @@ sys.exit(main(sys.argv[1:]))
     [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("os.kill(os.getpid(), signal.SIGTERM)", 143)],
     ids=["SIGKILL", "SIGTERM"],
 )
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_resumed_run_has_the_same_bits(workdir: Path, action: str, code: int, precision: str) -> None:
-    train("whole", 3, precision=precision)
-    arguments = ["finetune", "train", "--job", job("resumed", precision=precision), "--device", "cpu", "--seeds", "3"]
+@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16"}, {"ema": 0.9}], ids=str)
+def test_a_resumed_run_has_the_same_bits(workdir: Path, action: str, code: int, changes: dict) -> None:
+    train("whole", 3, **changes)
+    arguments = ["finetune", "train", "--job", job("resumed", **changes), "--device", "cpu", "--seeds", "3"]
     arguments += ["--save-every", "0.0001"]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED.format(at=17, action=action), *arguments], capture_output=True, text=True
@@ -212,16 +256,20 @@ def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> No
 def test_out_of_memory_halves_the_micro_batch(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Eight images never fit; four do once, so that the failed step leaves a gradient behind; two always do."""
     train("plain", 0, dropout=0.0)
     whole = training.Images.batch
+    sizes: list[int] = []
 
     def small(self: Images, indices: torch.Tensor, flipped: torch.Tensor | None = None):
-        if len(indices) > 2:
-            raise torch.OutOfMemoryError("too large")
+        sizes.append(len(indices))
+        if len(indices) > 4 or (len(indices) == 4 and sizes.count(4) == 2):
+            raise torch.cuda.OutOfMemoryError("too large")
         return whole(self, indices, flipped)
 
     monkeypatch.setattr(Images, "batch", small)
     assert train("small", 0, dropout=0.0) == 0
+    assert sizes == [8, 4, 4] + [2] * 4 * SETTINGS["steps"]
     assert "going on with 2 images at a time, 8 per step" in caplog.text
     plain, halved = (load_file(f"{out}/seed-0/model.safetensors") for out in ("plain", "small"))
     for name in plain:

@@ -58,6 +58,15 @@ def test_forbidding_a_download_changes_no_job() -> None:
     assert names == {"FashionMNIST-train", "FashionMNIST-test", "FashionMNIST-pool"} and not allowed.offline
 
 
+def test_options_of_training_are_named_only_where_they_are_used() -> None:
+    models = copy.deepcopy(TINY["models"])
+    models[1] |= {"compile": False, "ema": 0.0}
+    assert results(planned(models=models)) == results(planned())
+    models[1] |= {"ema": 0.99}
+    jobs = planned(models=models).jobs["finetune"].values()
+    assert {job.settings.get("ema") for job in jobs if job.name.startswith("mlp/")} == {0.99}
+
+
 def test_a_new_condition_touches_its_own_jobs_only() -> None:
     models = copy.deepcopy(TINY["models"])
     models[1]["conditions"]["dropout"]["rates"].append(0.1)

@@ -360,6 +360,10 @@ class TrainedModel(Model):
     precision: Literal["float32", "bfloat16", "float16"] = _field(
         "float32", description="autocast precision of training"
     )
+    compile: bool = _field(False, description="torch.compile: pays in long trainings on GPUs, differs in the last bits")
+    ema: float = _field(
+        0.0, ge=0, lt=1, description="keep the moving average of the weights, e.g. 0.999; 0 = the last weights"
+    )
     flip: bool = _field(False, description="mirror half of the images at random in every condition (not for digits)")
     label_smoothing: float = _field(0.0, ge=0, lt=1, description="label smoothing in every condition")
     on_divergence: Literal["fail", "record"] = _field(

@@ -128,6 +128,8 @@ def _train_one(
     sizes = (settings["image_size"], settings["resize"], settings["channels"])
     images = Images(train_set.images, train_set.labels, *sizes, models.normalisation(model), device)
     resume = Resume(job["key"], f"state-{seed}", save_every)
+    if settings.get("compile"):
+        model.compile()
     outcome = training.train(model, images, settings, run_seed, resume)
     with publish(job, out, seed=seed, device=devices.describe(device)) as folder:
         state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}

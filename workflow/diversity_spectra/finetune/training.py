@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
@@ -38,8 +39,16 @@ def learning_rate(step: int, settings: dict) -> float:
 
 
 def decay_factor(settings: dict) -> float:
-    """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by."""
-    return math.prod(1 - learning_rate(step, settings) * settings["weight_decay"] for step in range(settings["steps"]))
+    """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by.
+
+    Of averaged weights it is the same average of the products.
+    """
+    product = average = 1.0
+    for step in range(settings["steps"]):
+        product *= 1 - learning_rate(step, settings) * settings["weight_decay"]
+        ema = settings.get("ema", 0.0) if step else 0.0
+        average = ema * average + (1 - ema) * product
+    return average
 
 
 def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
@@ -50,6 +59,8 @@ def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
 def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: Resume) -> Outcome:
     """Train `model` in place for `settings["steps"]` steps. `seed` is that of the run.
 
+    With `settings["ema"]` it ends with the exponential moving average of its weights and buffers over the steps.
+
     Raises `UserError` if the loss is not finite and `on_divergence` is `fail`.
     """
     device = images.device
@@ -58,6 +69,8 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
     groups = [{"params": matrices, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=settings["lr"], fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "float16")
+    ema = settings.get("ema", 0.0)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
     batch, steps = settings["batch_size"], settings["steps"]
     outcome = Outcome([], False)
     start, micro = 0, batch
@@ -65,6 +78,8 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
+        if average:
+            average.load_state_dict(state["average"])
         start, outcome.history = state["step"], state["history"]
     _train_mode(model, settings["freeze_norm"])
     losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
@@ -85,10 +100,15 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
             except torch.OutOfMemoryError:
                 if micro == 1:
                     raise UserError("out of memory on the device even with one image at a time") from None
+                loss = None
+            if loss is None:
+                # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
+                torch.cuda.empty_cache()
                 micro = max(1, micro // 2)
                 log.warning("out of memory: going on with %d images at a time, %d per step as before", micro, batch)
-                torch.cuda.empty_cache()
                 continue
+            if average:
+                average.update_parameters(model)
             losses, correct, since = losses + loss, correct + hits, since + 1
             step += 1
             last = step == steps
@@ -125,9 +145,12 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
                         "model": model.state_dict(),
                         "optimiser": optimiser.state_dict(),
                         "scaler": scaler.state_dict(),
+                        "average": average.state_dict() if average else {},
                         "history": outcome.history,
                     }
                 )
+    if average:
+        model.load_state_dict(average.module.state_dict())
     model.eval()
     return outcome
 

@@ -218,6 +218,8 @@ def _plan_runs(
         settings = {
             **network,
             **{key: getattr(model, key) for key in (*recipe, "label_smoothing", "on_divergence")},
+            # Named only where they are used, so that results without them are found again.
+            **{key: value for key in ("compile", "ema") if (value := getattr(model, key))},
             "dropout": condition.dropout,
             "dropout_where": condition.dropout_where if condition.dropout else "",
             "weight_decay": condition.weight_decay,
