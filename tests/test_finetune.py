@@ -182,6 +182,16 @@ def test_a_compiled_run_learns_the_same(workdir: Path) -> None:
         torch.testing.assert_close(eager[name], compiled[name], rtol=1e-3, atol=1e-4)
 
 
+def test_a_missing_compiler_is_named(workdir: Path) -> None:
+    command = [sys.executable, "-m", "diversity_spectra.cli", "finetune", "train", "--job", job("out", compile=True)]
+    environment = {**os.environ, "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(workdir / "compiled")}
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--seeds", "0"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: mlp/x, seed 0: torch cannot compile here (InvalidCxxCompiler" in done.stderr
+
+
 def test_learning_rate_rises_and_falls() -> None:
     rates = [training.learning_rate(step, SETTINGS) for step in range(30)]
     assert rates[2] == max(rates) == 1e-3 and rates[0] < rates[1] < rates[2] and rates[-1] < 1e-5

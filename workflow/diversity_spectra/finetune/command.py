@@ -130,7 +130,10 @@ def _train_one(
     resume = Resume(job["key"], f"state-{seed}", save_every)
     if settings.get("compile"):
         model.compile()
-    outcome = training.train(model, images, settings, run_seed, resume)
+    try:
+        outcome = training.train(model, images, settings, run_seed, resume)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        raise UserError(f"torch cannot compile here ({str(error).splitlines()[0]}); set compile: false") from None
     with publish(job, out, seed=seed, device=devices.describe(device)) as folder:
         state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(state, folder / "model.safetensors")
