@@ -12,6 +12,7 @@ import torch
 
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
+from diversity_spectra.errors import UserError
 from diversity_spectra.provenance import canonical
 
 WORDS = [
@@ -171,6 +172,28 @@ def test_text_to_image_does_not_depend_on_batch_or_shards(stable_diffusion: Path
         assert np.array_equal(part.images, whole.images[shard::2])
     prompts = imageset.read_manifest(tmp_path / "whole")["prompt"].tolist()
     assert prompts[:4] == ["a photo of a cat", "a photo of a dog", "cat", "dog"]
+
+
+def test_captions_take_the_place_of_prompts(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("a {name}\n\na photo of {name}\n")
+    by_class = tmp_path / "classes.yaml"
+    by_class.write_text("cat: [a cat of cat, a photo]\ndog: [a dog]\nbird: [of no class here]\n")
+    for file, expected in (
+        (tmp_path / "all.txt", ["a cat", "a dog", "a photo of cat", "a photo of dog", "a cat", "a dog"]),
+        (by_class, ["a cat of cat", "a dog", "a photo", "a dog", "a cat of cat", "a dog"]),
+    ):
+        sample(settings(stable_diffusion, captions=str(file), images_per_class=3), real, tmp_path / file.stem)
+        assert imageset.read_manifest(tmp_path / file.stem)["prompt"].tolist() == expected
+
+
+def test_a_class_without_captions_is_named(tmp_path: Path) -> None:
+    from diversity_spectra.generate.pipeline import prompts_of
+
+    file = tmp_path / "captions.yaml"
+    for text in ("cat: [a cat]\n", "cat: [a cat]\ndog: a dog\n", "cat: [a cat]\ndog: []\n"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="class 'dog' needs a list of captions"):
+            prompts_of({"prompts": ["{name}"], "captions": str(file)}, ["cat", "dog"])
 
 
 def test_image_to_image_starts_from_images_of_the_class(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from diversity_spectra import provenance
 from diversity_spectra.config import parse, read_yaml
+from diversity_spectra.errors import UserError
 from diversity_spectra.planning.plan import Plan, plan
 from diversity_spectra.provenance import canonical, code_digest, digest
 
@@ -96,6 +97,20 @@ def test_generator_steps_touch_what_uses_synthetic_images() -> None:
     generator = {**TINY["generator"], "train_steps": 13}
     trained = {name for stage, name in touched(planned(), planned(generator=generator)) if stage == "finetune"}
     assert trained == {"mlp/synthetic-0.5"}
+
+
+def test_the_words_of_a_caption_file_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    captions = tmp_path / "captions.txt"
+    generator = {"kind": "text_to_image", "model": "model", "captions": str(captions)}
+    with pytest.raises(UserError, match=r"captions\.txt: no such file"):
+        planned(generator=generator)
+    places = []
+    for text in ("a {name}\n", "the {name}\n", "a {name}\n"):
+        captions.write_text(text)
+        places.append(set(planned(generator=generator).jobs["generate"]))
+    assert places[0] != places[1] and places[0] == places[2]
 
 
 def test_the_look_of_the_report_touches_the_report_only() -> None:

@@ -186,6 +186,10 @@ class _Diffusers(Model):
     prompts: list[Annotated[str, Field(min_length=1)]] = _field(
         ["a photo of a {name}"], min_length=1, description="templates; {name} is the class, used in turn"
     )
+    captions: LocalPath | None = _field(
+        None,
+        description="instead of prompts: a .yaml file with a list of captions for each class, or a text file with one a line",
+    )
     negative_prompt: str = _field("", description="what the images shall not show")
     guidance: float = _field(7.5, ge=0, le=50, description="guidance scale; lower is more diverse")
     inference_steps: int = _field(30, ge=1, le=1000, description="denoising steps per image")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diversity_spectra.config import read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.imageset import ImageSet
@@ -27,6 +28,7 @@ class Pipeline:
     def __init__(self, settings: dict, real: ImageSet, device: torch.device):
         self.settings, self.real, self.device = settings, real, device
         self.classes = real.classes
+        self.prompts = prompts_of(settings, self.classes)
         self.of_class = [np.flatnonzero(real.labels == label) for label in range(len(self.classes))]
         self.pipeline = _open(settings, device)
 
@@ -69,12 +71,12 @@ class Pipeline:
     def _row(self, index: int) -> dict:
         label = index % len(self.classes)
         turn = index // len(self.classes)
-        template = self.settings["prompts"][turn % len(self.settings["prompts"])]
+        prompts = self.prompts[label]
         row = {
             "index": index,
             "label": label,
             "class": self.classes[label],
-            "prompt": template.replace("{name}", self.classes[label]),
+            "prompt": prompts[turn % len(prompts)],
             "model": self.settings["model"],
             "revision": self.settings["revision"] or "local",
         }
@@ -100,6 +102,30 @@ class Pipeline:
             options |= {"height": size, "width": size}
         result = self.pipeline(**options).images
         return [(np.nan_to_num(image) * 255).round().clip(0, 255).astype(np.uint8) for image in result]
+
+
+def prompts_of(settings: dict, classes: list[str]) -> list[list[str]]:
+    """The prompts of each class, which its images take in turn: the captions, or else the templates.
+
+    Raises `UserError` for a file that has none for a class.
+    """
+    templates = settings["prompts"]
+    if file := settings.get("captions"):
+        if Path(file).suffix in (".yaml", ".yml"):
+            return _captions(file, classes)
+        templates = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not templates:
+            raise UserError(f"generator.captions {file}: no caption in this file")
+    return [[template.replace("{name}", name) for template in templates] for name in classes]
+
+
+def _captions(file: str, classes: list[str]) -> list[list[str]]:
+    found = {str(name): captions for name, captions in read_yaml(file).items()}
+    for name in classes:
+        captions = found.get(name)
+        if not (isinstance(captions, list) and captions and all(isinstance(text, str) for text in captions)):
+            raise UserError(f"generator.captions {file}: class {name!r} needs a list of captions")
+    return [found[name] for name in classes]
 
 
 def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -308,8 +308,8 @@ def _plan_results(made: Plan) -> None:
 def _with_fingerprint(source: dict) -> dict:
     """Add the content of what a user's path names, so that changed images are noticed and touched ones are not."""
     source = dict(source)
-    for key in ("path", "images", "labels"):
-        if key in source and isinstance(source[key], str):
+    for key in ("path", "images", "labels", "captions"):
+        if isinstance(source.get(key), str):
             source[f"{key}_fingerprint"] = fingerprint(source[key])
     if source["kind"] in ("text_to_image", "image_to_image") and Path(source["model"]).is_dir():
         source["model_fingerprint"] = fingerprint(source["model"])

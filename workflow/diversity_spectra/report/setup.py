@@ -60,9 +60,10 @@ def generator(config: dict) -> str:
     way = "from prompts" if made["kind"] == "text_to_image" else f"from training images (strength {made['strength']:g})"
     revision = f", revision {made['revision']}" if made.get("revision") else ""
     prompts = listing([f"“{prompt}”" for prompt in made["prompts"]])
+    said = f"Captions: {made['captions']}" if made.get("captions") else f"Prompts: {prompts}"
     return (
-        f"{count} {way} with {made['model']}{revision}: a public model, which brings outside information. Prompts: "
-        f"{prompts}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
+        f"{count} {way} with {made['model']}{revision}: a public model, which brings outside information. "
+        f"{said}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
     )
 
 
