@@ -168,4 +168,7 @@ def _open(settings: dict, device: torch.device):
             raise UserError(f"generator.scheduler: diffusers has no scheduler {settings['scheduler']!r}")
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
+    # Decoding a whole batch at once takes many times the memory of all the rest.
+    if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
+        pipeline.vae.enable_slicing()
     return pipeline.to(device)
