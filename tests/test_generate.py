@@ -10,6 +10,7 @@ import pytest
 
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
+from diversity_spectra.generate import sources
 from diversity_spectra.provenance import canonical
 
 TRAIN = {"kind": "ddpm", "channels": [8, 16], "lr": 2e-3, "batch_size": 16, "train_steps": 10, "seed": 0}
@@ -55,6 +56,13 @@ def test_images_do_not_depend_on_batch_or_shards(generator: Path, tmp_path: Path
         run(["join"], {"settings": {}, "inputs": {"shards": parts}, "out": str(joined)})
         both = imageset.load(joined)
         assert np.array_equal(both.images, one.images) and np.array_equal(both.labels, one.labels)
+
+
+def test_a_batch_is_rounded_up_to_whole_tiles() -> None:
+    indices = np.arange(3, 80)
+    for batch, sizes in ((1, [32, 32, 13]), (33, [64, 13]), (64, [64, 13]), (100, [77])):
+        pieces = sources.pieces(indices, batch, 32)
+        assert [len(piece) for piece in pieces] == sizes and np.array_equal(np.concatenate(pieces), indices)
 
 
 def test_the_manifest_says_how_each_image_was_made(generator: Path, tmp_path: Path) -> None:

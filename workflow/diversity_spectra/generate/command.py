@@ -68,12 +68,11 @@ def _sample(job: dict, arguments: argparse.Namespace) -> None:
     indices = np.arange(source.count(real))[shard::shards]
     with publish(job, device=devices.describe(device)) as folder:
         images = imageset.new_images(folder, (len(indices), *real.images.shape[1:]))
-        rows = []
-        for start in range(0, len(indices), arguments.batch_size):
-            batch = indices[start : start + arguments.batch_size]
-            images[start : start + len(batch)], made = source.draw(batch)
+        rows: list[dict] = []
+        for piece in sources.pieces(indices, arguments.batch_size, source.tile):
+            images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
             rows += made
-            log.info("%d of %d images", start + len(batch), len(indices))
+            log.info("%d of %d images", len(rows), len(indices))
         images.flush()
         _save(folder, images, rows, real, settings)
 

@@ -15,6 +15,8 @@ from diversity_spectra.imageset import ImageSet
 class Given:
     """A class-per-folder tree with the classes of the data set; other folders in it are left alone."""
 
+    tile = 1
+
     def __init__(self, settings: dict, real: ImageSet):
         root = Path(settings["path"])
         missing = sorted(set(real.classes) - set(list_classes(root)))

@@ -25,6 +25,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class Pipeline:
     """A diffusers pipeline that draws image i of class i modulo the number of classes."""
 
+    tile = 1
+
     def __init__(self, settings: dict, real: ImageSet, device: torch.device):
         self.settings, self.real, self.device = settings, real, device
         self.classes = real.classes

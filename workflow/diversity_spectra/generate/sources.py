@@ -6,6 +6,7 @@ and one manifest row per image: index, label, class, seed, prompt, kept, reason,
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from diversity_spectra.seeds import derive_seed
 
 
 class Source(Protocol):
+    tile: int  # images that take the same time as one
+
     def count(self, real: ImageSet) -> int: ...
 
     def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]: ...
@@ -35,6 +38,12 @@ def open_source(settings: dict, inputs: dict, real: ImageSet, device: torch.devi
     return Pipeline(settings, real, device)
 
 
+def pieces(indices: np.ndarray, batch: int, tile: int) -> list[np.ndarray]:
+    """Indices (N,) in pieces of `batch`, rounded up to whole tiles."""
+    size = tile * math.ceil(batch / tile)
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
 def is_blank(image: np.ndarray) -> bool:
     """An image of one colour: what a safety checker returns, or a generator that failed."""
     return int(image.max()) - int(image.min()) < 8
@@ -46,6 +55,9 @@ class TrainedHere:
     def __init__(self, settings: dict, folder: str, real: ImageSet, device: torch.device):
         from diffusers import UNet2DModel
 
+        from diversity_spectra.generate.ddpm import TILE
+
+        self.tile = TILE
         try:
             self.model = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True).to(device).eval()
         except (OSError, ValueError) as error:
