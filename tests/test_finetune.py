@@ -401,3 +401,42 @@ def test_pretraining_learns_orientations(workdir: Path) -> None:
     settings = {**SETTINGS, "dropout": 0.0, "steps": 60}
     model, accuracy = pretrain(marked, settings, torch.device("cpu"), Resume("pretrain", "state", 300))
     assert accuracy > 0.9 and model.get_classifier().out_features == 4
+
+
+FROM_HUB = """
+import sys
+from diversity_spectra.cli import main
+from diversity_spectra.provenance import canonical
+settings = {"architecture": "test_resnet.r160_in1k", "weights": sys.argv[1], "channels": 3, "image_size": 32}
+job = {"key": "k", "name": "n", "settings": settings, "inputs": {}, "out": sys.argv[2]}
+sys.exit(main(["finetune", "pretrained", "--job", canonical(job)]))
+"""
+
+
+def test_hub_weights_are_those_of_the_commit_and_the_commit_is_recorded(tmp_path: Path) -> None:
+    """A local copy of a hub repository with two commits, the second of which is its newest."""
+    repository = tmp_path / "cache" / "models--timm--test_resnet.r160_in1k"
+    commits = ["1" * 40, "2" * 40]
+    for number, commit in enumerate(commits):
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        torch.manual_seed(number)
+        weights = models.create(network("test_resnet"), 1000).state_dict()
+        save_file(weights, repository / "snapshots" / commit / "model.safetensors")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commits[1])
+
+    def prepare(weights: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-c", FROM_HUB, weights, str(tmp_path / weights)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    for weights, commit in (("hub", commits[1]), (f"hub@{commits[0]}", commits[0])):
+        done = prepare(weights)
+        assert done.returncode == 0, done.stderr[-2000:]
+        expected = load_file(repository / "snapshots" / commit / "model.safetensors")
+        found = load_file(tmp_path / weights / "model.safetensors")
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+        assert json.loads((tmp_path / weights / "spec.json").read_text())["commit"] == commit
+    missing = prepare("hub@" + "3" * 40)
+    assert missing.returncode == 2 and "Traceback" not in missing.stderr
+    assert [line[:13] for line in missing.stderr.splitlines() if line.startswith("error")] == ["error: test_r"]

@@ -344,7 +344,8 @@ class TrainedModel(Model):
         {}, description="arguments of the architecture in timm, such as patch_size, embed_dim, depth, num_heads"
     )
     weights: LocalPath = _field(
-        "none", description="`none` (from scratch), `embedded`, `hub`, `pretrain`, or a .safetensors / .pth file"
+        "none",
+        description="`none` (from scratch), `embedded`, `hub`, `hub@COMMIT`, `pretrain`, or a .safetensors / .pth file",
     )
     image_size: int = _field(224, ge=4, le=2048, description="side of the input, pixels")
     resize: Literal["bicubic", "pad"] = _field("bicubic", description="how images reach that side")
@@ -388,6 +389,13 @@ class TrainedModel(Model):
                 raise ValueError(f"{name!r} cannot be set here")
             if not isinstance(option, str) and not (isinstance(option, int | float) and math.isfinite(option)):
                 raise ValueError(f"{name}: {_shown(option)} is no number, truth value or text")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _commit(cls, value: str) -> str:
+        if value.startswith("hub@") and not re.fullmatch(r"hub@[0-9a-f]{40}", value):
+            raise ValueError(f"{value!r}: after hub@ stands the commit of the weights, 40 hex digits")
         return value
 
     @model_validator(mode="after")

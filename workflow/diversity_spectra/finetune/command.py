@@ -49,7 +49,7 @@ def _pretrained(job: dict, arguments: argparse.Namespace) -> None:
 
     from diversity_spectra.finetune import models
 
-    settings = job["settings"]
+    settings, facts = job["settings"], {}
     if "images" in job["inputs"]:
         from diversity_spectra import devices
         from diversity_spectra.finetune.pretrain import pretrain
@@ -60,12 +60,12 @@ def _pretrained(job: dict, arguments: argparse.Namespace) -> None:
         model, accuracy = pretrain(imageset.load(job["inputs"]["images"]).images, settings, device, resume)
         log.info("orientations told apart: %.3f", accuracy)
         state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    elif settings["weights"] == "hub":
-        model = models.create(settings, 1000, "hub")
-        state = model.state_dict()
+    elif models.HUB.fullmatch(settings["weights"]):
+        model = models.create(settings, 1000, settings["weights"])
+        state, facts = model.state_dict(), {"commit": models.hub_commit(model)}
     else:
         state = models.read_weights(settings["weights"], settings["architecture"])
-    with publish(job) as folder:
+    with publish(job, **facts) as folder:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
     if "images" in job["inputs"]:
         resume.clear()

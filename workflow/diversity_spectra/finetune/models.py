@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,28 +13,33 @@ from torch import nn
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.networks import NETWORKS
 
+HUB = re.compile(r"hub(@(?P<commit>[0-9a-f]{40}))?")
+
 
 def create(
     network: Mapping, classes: int, weights: str | None = None, dropout: float = 0.0, dropout_where: str = ""
 ) -> nn.Module:
-    """A network with weights `none`, `hub`, `embedded`, or those of a file, and a new classifier for that many classes.
+    """A network with weights `none`, `hub`, `hub@COMMIT`, `embedded`, or of a file, and a classifier for that many classes.
 
     network: its `architecture`, `channels`, `image_size` (pixels) and perhaps `options`, arguments of timm's own. Without
     classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not fit it.
     """
     architecture = network["architecture"]
-    model = _build(network, weights == "hub", classes, dropout)
+    hub = HUB.fullmatch(weights or "")
+    model = _build(network, hub, classes, dropout)
     if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
         _drop_in_blocks(model, dropout)
-    if weights and weights not in ("none", "hub"):
+    if weights and weights != "none" and not hub:
         load_weights(model, read_weights(weights, architecture), strict_head=False)
     return model
 
 
-def _build(network: Mapping, hub: bool, classes: int, dropout: float) -> nn.Module:
+def _build(network: Mapping, hub: re.Match | None, classes: int, dropout: float) -> nn.Module:
     architecture, channels, image_size = (network[key] for key in ("architecture", "channels", "image_size"))
     given = dict(network.get("options", {}))
     if architecture in NETWORKS:
+        if hub:
+            raise UserError(f"{architecture} has no weights on the hub")
         try:
             return NETWORKS[architecture](classes, channels, image_size, drop_rate=dropout, **given)
         except TypeError as error:
@@ -44,14 +50,34 @@ def _build(network: Mapping, hub: bool, classes: int, dropout: float) -> nn.Modu
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         raise UserError(f"timm has no model {architecture!r}" + (f"; similar: {', '.join(close)}" if close else ""))
     options: dict = {"num_classes": classes, "in_chans": channels, "drop_rate": dropout, **given}
+    if hub and hub["commit"]:
+        known = timm.models.get_pretrained_cfg(architecture)
+        if not (known and known.hf_hub_id):
+            raise UserError(f"{architecture}: timm names no hub repository, so no commit of it; use `hub` or a file")
+        options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{known.hf_hub_id}@{hub['commit']}"}
     for size in ({"img_size": image_size}, {}):  # transformers have to know it, convolutional networks do not take it
         try:
-            return timm.create_model(architecture, pretrained=hub, **options, **size)
+            return timm.create_model(architecture, pretrained=bool(hub), **options, **size)
         except TypeError:
             continue
         except (RuntimeError, OSError, ValueError, AssertionError) as error:
-            raise UserError(f"{architecture}: {error}") from None
+            reason = str(error).split("\n")[0] or type(error).__name__
+            raise UserError(f"{architecture}: {reason}") from None
     raise UserError(f"{architecture}: timm does not accept {options}")
+
+
+def hub_commit(model: nn.Module) -> str | None:
+    """Commit of the hub repository from which timm took the weights; None where they came another way."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, commit = (model.pretrained_cfg.get("hf_hub_id") or "").partition("@")
+    if not repository:
+        return None
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        file = try_to_load_from_cache(repository, name, revision=commit or None)
+        if isinstance(file, str):
+            return Path(file).parent.name  # .../snapshots/COMMIT/model.safetensors
+    return None
 
 
 def _drop_in_blocks(model: nn.Module, rate: float) -> None:
@@ -92,7 +118,7 @@ def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
         return _embedded(architecture)
     path = Path(weights)
     if not path.is_file():
-        raise UserError(f"weights {weights!r}: neither none, hub, embedded nor a file")
+        raise UserError(f"weights {weights!r}: neither none, hub, hub@COMMIT, embedded nor a file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
