@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -370,6 +371,42 @@ def test_added_seeds_keep_the_others_and_a_failure_names_its_run(edited: Checkou
     assert (kept.parent.parent / "seed-4/model.safetensors").exists()
     evaluated = next(edited.folder.glob("results/cache/evaluate/mlp/baseline-*/seed-4/metrics.parquet"), None)
     assert evaluated is not None
+
+
+def test_generation_that_is_killed_goes_on_with_the_missing_shards(finished: Checkout, tmp_path: Path) -> None:
+    """SIGKILL to everything while the last shard is being drawn, with the first one finished."""
+    folder = tmp_path / "killed"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    checkout, cache = Checkout(folder), folder / "results/cache"
+    images = {path.parent.name: path.read_bytes() for path in cache.glob("generate/*/images.npy")}
+    shutil.rmtree(folder / "results/tiny")
+    for place in cache.iterdir():
+        if place.name not in ("data", "generator"):  # what needs no synthetic image
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+    profile = ("--workflow-profile", "workflow/profiles/workstation")
+    options = ("--configfile", TINY, "--cores", "1", "--until", "generate", *profile)
+    started = subprocess.Popen(
+        [Path(sys.executable).parent / "snakemake", *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder / "workflow")},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not (list(cache.glob("shard/ddpm-*/spec.json")) and list(cache.glob("shard/.ddpm-*"))):
+            assert started.poll() is None, "it must not end before it is killed"
+            time.sleep(0.01)
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+    (kept,) = cache.glob("shard/ddpm-*/spec.json")
+    before = kept.read_text(), kept.stat().st_ino
+    done = checkout.run("snakemake", *options)
+    made = re.findall(r"^ *\d+/\d+ +\S+ +(\w+)", done.stderr, re.MULTILINE)
+    assert sorted(made) == ["generate", "shard"], "the finished shard is not drawn again"
+    assert (kept.read_text(), kept.stat().st_ino) == before
+    assert {path.parent.name: path.read_bytes() for path in cache.glob("generate/*/images.npy")} == images
 
 
 def test_a_checkpoint_stands_as_a_condition(edited: Checkout) -> None:
