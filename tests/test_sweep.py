@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Checkout, copy_checkout
+from test_config_fuzz import mutate
 from test_report import FAST, Visible
 from worlds import world
 
@@ -172,6 +174,50 @@ def test_a_bad_sweep_ends_without_traceback(tmp_path: Path, command: list[str]) 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
     assert "experiments.a.copies: 0 is not allowed" in done.stderr
+
+
+def outcome(path: Path) -> str:
+    """`planned` or `refused`; anything else is an error of the program and passes through."""
+    try:
+        made = plan_all(experiments.load(path))
+    except ConfigError as error:
+        assert all(line.startswith(f"{path}: ") for line in str(error).splitlines()), str(error)
+        return "refused"
+    except UserError as error:
+        assert "\n" not in str(error)
+        return "refused"
+    for job in (job for jobs in made.jobs.values() for job in jobs.values()):
+        assert job.out.startswith("results/") and ".." not in Path(job.out).parts, job.out
+    return "planned"
+
+
+def test_mutants_are_planned_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    dice = random.Random(0)
+    found = Counter()
+    for _ in range(150):
+        mutant = mutate(sweep(a={"copies": 3}, b=copy.deepcopy(MORE_SEEDS)), dice)
+        Path("mutant.yaml").write_text(yaml.dump(mutant, allow_unicode=True), encoding="utf-8")
+        found[outcome(Path("mutant.yaml"))] += 1
+    assert min(found["planned"], found["refused"]) > 20, found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sweep: a\nexperiments: &e {x: *e}\n",
+        "sweep: a\nmodels: &m {name: *m}\nexperiments: {x: {models: *m}}\n",
+        "sweep: a\nbase: .\nexperiments: {x: {}}\n",
+        "sweep: a\nbase: trick.yaml\nexperiments: {x: {}}\n",
+        "sweep: [a]\nexperiments: [x]\n",
+        "experiments:\n",
+        "1: 2\nsweep: a\nexperiments: {x: {}}\n",
+    ],
+)
+def test_tricks_of_yaml_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "trick.yaml"
+    path.write_text(text)
+    assert outcome(path) == "refused"
 
 
 # ---------------------------------------------------------------- planning
