@@ -11,7 +11,7 @@ from diversity_spectra.execution import add_job
 from diversity_spectra.tables import CSV_ROWS, read_table, write_table
 
 EXAMPLE = """example:
-  diversity-spectra compare --inputs results/default/tables --out results/default/tables --options '{"bootstrap": 2000}'
+  diversity-spectra compare --inputs results/digits/tables --out results/digits/tables --options '{"bootstrap": 2000}'
 """
 
 

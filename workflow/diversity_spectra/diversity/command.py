@@ -19,9 +19,10 @@ Scores depend on the number of images: give every set that is to be compared the
 named ARCHITECTURE[:WEIGHTS] with WEIGHTS one of hub (default), embedded, none (random) or a path.
 
 examples:
-  diversity-spectra diversity results/digits/train --embedding none --out vendi.csv
-  diversity-spectra diversity results/digits/synthetic --reference results/digits/train --test results/digits/test \\
-      --per-class 80 --out vendi.parquet --quality quality.parquet --copies copies.parquet
+  diversity-spectra diversity results/cache/data/digits-train-0123456789ab --embedding none --out vendi.csv
+  diversity-spectra diversity results/cache/generate/ddpm-0123456789ab --per-class 80 \\
+      --reference results/cache/data/digits-train-0123456789ab --test results/cache/data/digits-test-0123456789ab \\
+      --out vendi.parquet --quality quality.parquet --copies copies.parquet
 """
 SHARE = 0.8  # of the smallest class, where --per-class is not given: the interval needs images that were left out
 

@@ -271,7 +271,7 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 
     from diversity_spectra import __version__
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).drop(columns="reason", errors="ignore")
     # Present also where no matrix of the model has them.
     missing = [column for column in ALWAYS if column not in frame]
     frame = frame.assign(**dict.fromkeys(missing, np.nan))
@@ -279,14 +279,12 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
     # Counts stay whole numbers where a row has none: pandas' nullable integers, not floats.
     for column in INTEGERS & set(frame.columns):
         frame[column] = frame[column].astype("Int64")
-    reason = frame.pop("reason").fillna("")
     versions = f"diversity-spectra {__version__}, numpy {np.__version__}"
-    return frame.assign(reason=reason, versions=versions)
+    return frame.assign(reason=[row.get("reason", "") for row in rows], versions=versions)
 
 
 ALWAYS = ("N", "M", "Q", "rf", "num_matrices", "num_evals", "method", "log_norm", "log_spectral_norm", "stable_rank")
 ALWAYS += ("matrix_rank", "entropy", "alpha", "D", "xmin", "sigma", "num_pl_spikes", "alpha_weighted", "log_alpha_norm")
-ALWAYS += ("reason",)
 INTEGERS = {
     "N",
     "M",
