@@ -193,6 +193,14 @@ def test_code_digest_ignores_what_only_moves_bytes(package: Path) -> None:
     assert fresh_digest("finetune") == before
 
 
+@pytest.mark.parametrize("stage", ["data", "finetune", "spectra", "compare", "report"])
+def test_code_digest_ignores_what_a_job_costs(package: Path, stage: str) -> None:
+    before = fresh_digest(stage)
+    for module in (package / "costs").glob("*.py"):
+        module.write_text(module.read_text() + "\nX = 1\n")
+    assert fresh_digest(stage) == before
+
+
 def test_planning_imports_nothing_heavy() -> None:
     code = (
         "import sys; from diversity_spectra.planning import plan, check, show, why; from diversity_spectra.report import figures;"

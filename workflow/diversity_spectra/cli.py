@@ -12,6 +12,7 @@ import os
 import sys
 
 from diversity_spectra import __version__
+from diversity_spectra.costs import ledger
 from diversity_spectra.errors import UserError
 
 SUBCOMMANDS = {
@@ -35,6 +36,7 @@ SUBCOMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    ledger.begin()
     parser = argparse.ArgumentParser(prog="diversity-spectra", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
@@ -48,7 +50,10 @@ def main(argv: list[str] | None = None) -> int:
             subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments) or 0
+        status = arguments.run(arguments) or 0
+        if status == 0:
+            ledger.close(getattr(arguments, "threads", 1))
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from diversity_spectra.costs import ledger
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_folder, sha256, write_json
 
@@ -70,6 +71,7 @@ def read_job(text: str, out: str | None = None) -> dict:
         raise UserError(f"--job lacks {', '.join(missing)}; copy it from `snakemake -np` or from a spec.json")
     if out:
         job["out"] = out
+    ledger.open_job(job)
     for path in _paths(job["inputs"]):
         check_input(path)
     return job
@@ -87,6 +89,7 @@ def publish(job: dict, out: str | Path | None = None, **facts: object) -> Iterat
     with atomic_folder(out) as folder:
         yield folder
         write_json(folder / "spec.json", record(job, folder, started, **facts))
+    ledger.result(out, facts.get("seed"))
     log.info("wrote %s", out)
 
 

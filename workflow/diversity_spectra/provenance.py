@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 
 # These modules move bytes, print or plan: they cannot change the content of a result.
-UNCOUNTED = {"errors", "columns", "files", "cli", "config", "conditions", "provenance", "execution"}
+UNCOUNTED = {"errors", "columns", "files", "cli", "config", "conditions", "provenance", "execution", "costs"}
 
 
 def canonical(value: object) -> str:
