@@ -23,6 +23,12 @@ from conftest import ROOT, TINY, Checkout, copy_checkout
 from diversity_spectra import columns
 from diversity_spectra.compare import TABLES
 from diversity_spectra.config import load
+from diversity_spectra.costs import calibration
+from diversity_spectra.costs.sizes import Sets, npy_shape
+from diversity_spectra.planning import experiments
+from diversity_spectra.planning.estimate import estimates
+from diversity_spectra.planning.graph import steps
+from diversity_spectra.planning.union import plan_all
 from diversity_spectra.report import figures
 
 pytestmark = pytest.mark.workflow
@@ -68,6 +74,33 @@ def test_progress_was_shown(finished: Checkout) -> None:
     assert any(" left" in line for line in lines) and any("running: " in line for line in lines)
     log = next((finished.folder / "logs/finetune/mlp").glob("dropout-0.3-*/*.log")).read_text()
     assert "step 60 of 60" in log
+
+
+def test_the_run_left_the_rates_to_estimate_its_own_repeat(
+    finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = calibration.read(finished.folder / calibration.PATH)
+    took = {
+        folder.name: sum(float(path.read_text().splitlines()[1].split()[0]) for path in folder.rglob("*.benchmark.tsv"))
+        for folder in (finished.folder / "logs").iterdir()
+    }
+    monkeypatch.chdir(tmp_path)  # where nothing is there yet
+    planned = steps(plan_all(experiments.load(ROOT / TINY)))
+    costs = estimates(planned, rates, None, 1)
+    assert {cost.why for cost in costs} == {""}
+    told = Counter()
+    for cost in costs:
+        told[cost.stage] += cost.seconds
+    # Snakemake's own measurement of the same processes includes the interpreter.
+    assert set(told) == set(took)
+    assert sum(took.values()) / 1.5 < sum(told.values()) < sum(took.values()) * 1.5, (told, took)
+    sets = Sets({step.job.out: step.job.spec for step in planned})
+    monkeypatch.chdir(finished.folder)
+    made = [step.job.out for step in planned if Path(step.job.out, "images.npy").exists()]
+    assert len(made) == 9
+    monkeypatch.chdir(tmp_path)
+    shapes = {folder: sets.shape(folder) for folder in made}
+    assert shapes == {folder: npy_shape(finished.folder / folder / "images.npy") for folder in made}
 
 
 def test_a_second_run_has_the_same_tables_whatever_the_cores(finished: Checkout, tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""The bill of a plan: per stage the work, room on the disk and time of what is to do, then warnings and wall time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from diversity_spectra.costs.calibration import Rates
+from diversity_spectra.costs.machine import cores, cpu, gpus
+from diversity_spectra.costs.schedule import Schedule, longest_chain, schedule
+from diversity_spectra.errors import UserError
+from diversity_spectra.planning.estimate import Estimate, estimates
+from diversity_spectra.planning.graph import Step, steps
+from diversity_spectra.planning.union import Union
+
+# In the order in which the work goes.
+STAGES = (
+    "data", "generator", "shard", "generate", "augment", "diversity", "pretrained", "finetune", "evaluate", "spectra",
+    "gather", "compare", "report", "sweep",
+)  # fmt: skip
+CORES_PER_GPU = 8  # for the work on the CPU, where wall time is asked for another machine than this one
+
+
+def bill(made: Union, rates: Rates, on: str | None = None, devices: Sequence[int] = ()) -> list[str]:
+    """The table, its totals and warnings, and the wall time on so many `devices`, or on what is here."""
+    execution = made.experiments.execution
+    found = gpus()
+    gpu = choose_gpu(on, execution.device, found, {key.device for key in rates})
+    planned = steps(made)
+    pairs = list(zip(planned, estimates(planned, rates, gpu, execution.threads), strict=True))
+    if not any(step.open for step in planned):
+        return [*_table(pairs), "", "nothing to do: every result is there"]
+    on_what = " and ".join(filter(None, [gpu, cpu(execution.threads)]))
+    lines = [f"still to do, by rates measured on {on_what}:", "", *_table(pairs), ""]
+    to_do = [estimate for step, estimate in pairs if step.open]
+    sizes = [estimate.bytes for estimate in to_do]
+    lines.append(disk(sum(filter(None, sizes)), room(), at_least=None in sizes))
+    if missing := [estimate for estimate in to_do if estimate.seconds is None]:
+        return [
+            *lines,
+            f"wall time: unknown, as are the times of {len(missing)} jobs; a first run of a kind measures it",
+        ]
+    if devices:
+        return [*lines, *_scaling(pairs, gpu, execution.threads, devices)]
+    slots = {"cpu": max(1, cores() // execution.threads), "gpu": len(found)} if gpu is None or found else None
+    if slots is None:
+        return [*lines, "wall time: add --devices 1,2,4"]
+    here = f"{len(found)} x {gpu} and {cores()} cores" if gpu else f"{cores()} cores"
+    return [*lines, f"wall time here ({here}): about {duration(_scheduled(pairs, slots).wall)}"]
+
+
+def choose_gpu(on: str | None, device: str, found: Sequence[str], known: set[str]) -> str | None:
+    """The GPU to estimate for, or None for the CPU: the one asked for, else what `execution.device` means here.
+
+    found: GPUs of this machine; known: devices with rates. Raises `UserError` if none is called as asked.
+    """
+    elsewhere = sorted(name for name in known if not name.startswith("cpu"))
+    if on is not None:
+        names = [*found, *elsewhere]
+        matching = [name for name in names if on.lower() in name.lower()]
+        if on != "cpu" and not matching:
+            raise UserError(f"--on {on}: no such device here or in the rates; known: {', '.join(['cpu', *names])}")
+        return None if on == "cpu" else matching[0]
+    if device == "cpu":
+        return None
+    if found:
+        return found[0]
+    # A login node has no GPU, but the configuration says that there will be one.
+    return next(iter(elsewhere), "an unknown GPU") if device.startswith("cuda") else None
+
+
+def disk(needed: float, free: float, at_least: bool) -> str:
+    """One line, a warning if the room is too small."""
+    warning = "WARNING: " if needed > free else ""
+    return f"{warning}disk: {'at least ' if at_least else ''}{size(needed)} needed, {size(free)} free"
+
+
+def room() -> int:
+    """Bytes free where results are kept."""
+    return shutil.disk_usage("results" if Path("results").is_dir() else ".").free
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _table(pairs: list[tuple[Step, Estimate]]) -> list[str]:
+    lines = [f"{'stage':<12}{'jobs':>6}{'to do':>7}  {'work':<22}{'disk':<13}time"]
+    for stage in sorted({step.job.stage for step, _ in pairs}, key=STAGES.index):
+        mine = [(step, estimate) for step, estimate in pairs if step.job.stage == stage]
+        to_do = [estimate for step, estimate in mine if step.open]
+        cells = f"{_work(to_do):<22}{_disk(to_do):<13}{_time(to_do)}" if to_do else ""
+        lines.append(f"{stage:<12}{len(mine):>6}{len(to_do):>7}  {cells}".rstrip())
+    to_do = [estimate for step, estimate in pairs if step.open]
+    if to_do:
+        lines.append(f"{'total':<12}{len(pairs):>6}{len(to_do):>7}  {'':<22}{_disk(to_do):<13}{_totals(to_do)}")
+    return lines
+
+
+def _work(to_do: list[Estimate]) -> str:
+    units = [estimate.work.units for estimate in to_do]
+    known = [value for value in units if value is not None]
+    unit = to_do[0].work.unit
+    return f"{count(sum(known))}{' + ?' if len(known) < len(units) else ''} {unit[:-1] if sum(known) == 1 else unit}"
+
+
+def _disk(to_do: list[Estimate]) -> str:
+    known = [estimate.bytes for estimate in to_do if estimate.bytes is not None]
+    if not known:
+        return "?"
+    return size(sum(known)) + (" + ?" if len(known) < len(to_do) else "")
+
+
+def _time(to_do: list[Estimate]) -> str:
+    known = [estimate.seconds for estimate in to_do if estimate.seconds is not None]
+    reasons = list(dict.fromkeys(estimate.why for estimate in to_do if estimate.why))
+    more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    unknown = [f"unknown: {reasons[0]}{more}"] if reasons else []
+    at_most = "at most " if any(estimate.at_most for estimate in to_do) else ""
+    return " + ".join([at_most + duration(sum(known))] * bool(known) + unknown)
+
+
+def _totals(to_do: list[Estimate]) -> str:
+    parts = []
+    for name, on_gpu in (("GPU", True), ("CPU", False)):
+        mine = [estimate for estimate in to_do if estimate.on_gpu is on_gpu]
+        known = [estimate.seconds for estimate in mine if estimate.seconds is not None]
+        if mine:
+            spent = f"{duration(sum(known))} of {name}" if known else f"{name} unknown"
+            parts.append(spent + (" + unknown" if known and len(known) < len(mine) else ""))
+    return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- wall time
+
+
+def _scaling(pairs: list[tuple[Step, Estimate]], gpu: str | None, threads: int, devices: Sequence[int]) -> list[str]:
+    """Wall time against the number of devices, and the chain that no number of them can shorten."""
+    what = f"{gpu}, each with {CORES_PER_GPU} cores" if gpu else f"processes of {threads} thread(s)"
+    lines = [f"wall time on N {what}:", "", f"{'N':>6}{'wall time':>14}{'speed-up':>11}{'at work':>10}"]
+    first = 0.0
+    for number in devices:
+        slots = {"gpu": number, "cpu": CORES_PER_GPU * number // threads or 1} if gpu else {"gpu": 0, "cpu": number}
+        made = _scheduled(pairs, slots)
+        first = first or made.wall * number
+        share = made.busy["gpu" if gpu else "cpu"] / (number * made.wall)
+        lines.append(f"{number:>6}{duration(made.wall):>14}{first / made.wall:>11.1f}{share:>9.0%}")
+    return [*lines, "", *_chain(pairs)]
+
+
+def _scheduled(pairs: list[tuple[Step, Estimate]], slots: dict[str, int]) -> Schedule:
+    needs, mine = _open(pairs)
+    return schedule(needs, [e.seconds for _, e in mine], ["gpu" if e.on_gpu else "cpu" for _, e in mine], slots)
+
+
+def _chain(pairs: list[tuple[Step, Estimate]]) -> list[str]:
+    needs, mine = _open(pairs)
+    chain = [mine[index] for index in longest_chain(needs, [estimate.seconds for _, estimate in mine])]
+    total = sum(estimate.seconds for _, estimate in chain)
+    lines = [f"the longest chain takes {duration(total)} on any number of devices:"]
+    for step, estimate in chain:
+        runs = f", {step.open} runs" if len(step.results) > 1 else ""
+        lines.append(f"  {duration(estimate.seconds):>9}  {step.job.stage} {step.job.name}{runs}")
+    return lines
+
+
+def _open(pairs: list[tuple[Step, Estimate]]) -> tuple[list[list[int]], list[tuple[Step, Estimate]]]:
+    """What is to do, and the needs among it by their new positions."""
+    kept = {index: place for place, index in enumerate(i for i, (step, _) in enumerate(pairs) if step.open)}
+    mine = [pairs[index] for index in kept]
+    return [[kept[need] for need in step.needs if need in kept] for step, _ in mine], mine
+
+
+# ---------------------------------------------------------------- numbers in words
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min" if minutes >= 10 else f"{minutes:.1f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
+
+
+def size(room: float) -> str:
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if room >= scale:
+            return f"{room / scale:.3g} {unit}" if room < 1000 * scale else f"{room / scale:,.0f} {unit}"
+    return f"{room / 1e3:.0f} kB"
+
+
+def count(number: float) -> str:
+    for unit, scale in ((" G", 1e9), (" M", 1e6)):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return f"{number:,.0f}"
