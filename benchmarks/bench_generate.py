@@ -27,6 +27,7 @@ from diversity_spectra.imageset import ImageSet
 
 REPEATS = 5
 BATCHES = (1, 8, 64)
+THREADS = 1  # of torch, as in the workflow, which starts a process per core
 IMAGES = 64
 CLASSES = 10
 DDPM = {"kind": "ddpm", "images_per_class": IMAGES, "inference_steps": 10, "guidance": 1.5, "seed": 0}
@@ -121,7 +122,7 @@ PAGE = """# Generation: images per second
     python benchmarks/bench_generate.py
 
 {machine}, {cores} cores, device {device}; Python {python}, torch {torch}, diffusers {diffusers}; load average when it began
-{load:.1f}. {images} images a run, {repeats} repeats, alternating in one process, {cores} threads.
+{load:.1f}. {images} images a run, {repeats} repeats, alternating in one process; torch has {threads} thread.
 
 The *plain loop* calls the model, or the pipeline, once per image. *Ours* draws a shard as stage generate does; `batch` is
 `execution.generate_batch`. Weights are random: they take the time that trained ones take. `ddpm` is the default generator
@@ -137,12 +138,12 @@ pipeline draws one by one for the same reason: there the ratio says only that no
 
 if __name__ == "__main__":
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    torch.set_num_threads(cores)
+    torch.set_num_threads(THREADS)
     chosen = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with Path("/proc/cpuinfo").open() as info:
         machine = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), platform.machine())
     page = PAGE.format(
-        machine=machine, cores=cores, load=load, python=platform.python_version(), images=IMAGES, repeats=REPEATS,
+        machine=machine, cores=cores, threads=THREADS, load=load, python=platform.python_version(), images=IMAGES, repeats=REPEATS,
         device=torch.cuda.get_device_name() if chosen.type == "cuda" else "cpu", tile=ddpm.TILE, table=table(chosen),
         torch=metadata.version("torch"), diffusers=metadata.version("diffusers"),
     )  # fmt: skip
