@@ -114,7 +114,8 @@ def ours(
     images = kind(data.images, data.labels, side, "bicubic", 3, models.normalisation(model), device)
     images.clock = Clock(device)
     chosen = settings(batch, steps, where.get("precision", "float32"))
-    outcome = training.train(model, images, chosen, seed, Resume("bench", "state", 1e9))
+    # A name of this process: an interrupted benchmark leaves a state that no other may go on from.
+    outcome = training.train(model, images, chosen, seed, Resume(f"bench-{os.getpid()}", "state", 1e9))
     images.clock.tick()
     losses = np.repeat([row["loss"] for row in outcome.history], np.diff([0, *[r["step"] for r in outcome.history]]))
     return images.clock.rate(batch), pieces(losses)
