@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -408,3 +409,15 @@ def test_the_command_shows_table_and_scaling(capsys: pytest.CaptureFixture) -> N
     assert lines[-1].split()[-2:] == ["report", "tiny"]
     with pytest.raises(SystemExit):
         cli.main(["plan", "--configfile", config, "--devices", "0"])
+
+
+def test_the_documented_table_is_the_one_computed(capsys: pytest.CaptureFixture) -> None:
+    told = (ROOT / "docs/scale.md").read_text()
+    command = re.search(r"`diversity-spectra (plan [^`]*)`", told, re.DOTALL)[1].split()
+    places = {part: str(ROOT / part) for part in command if "/" in part}
+    assert cli.main([places.get(part, part) for part in command]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start, stop = (next(i for i, line in enumerate(lines) if line.startswith(word)) for word in ("stage ", "total "))
+    wall = next(i for i, line in enumerate(lines) if line.startswith("wall time on N"))
+    for computed in ("\n".join(lines[start : stop + 1]), "\n".join(lines[wall:])):
+        assert computed in told, f"docs/scale.md is out of date; this is what it should show:\n{computed}"

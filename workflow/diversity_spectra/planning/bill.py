@@ -32,7 +32,7 @@ def bill(made: Union, rates: Rates, on: str | None = None, devices: Sequence[int
     if not any(step.open for step in planned):
         return [*_table(pairs), "", "nothing to do: every result is there"]
     on_what = " and ".join(filter(None, [gpu, cpu(execution.threads)]))
-    lines = [f"still to do, by rates measured on {on_what}:", "", *_table(pairs), ""]
+    lines = [f"still to do, by the rates of {on_what}:", "", *_table(pairs), ""]
     to_do = [estimate for step, estimate in pairs if step.open]
     sizes = [estimate.bytes for estimate in to_do]
     lines.append(disk(sum(filter(None, sizes)), room(), at_least=None in sizes))
@@ -138,13 +138,16 @@ def _scaling(pairs: list[tuple[Step, Estimate]], gpu: str | None, threads: int, 
     """Wall time against the number of devices, and the chain that no number of them can shorten."""
     what = f"{gpu}, each with {CORES_PER_GPU} cores" if gpu else f"processes of {threads} thread(s)"
     lines = [f"wall time on N {what}:", "", f"{'N':>6}{'wall time':>14}{'speed-up':>11}{'at work':>10}"]
-    first = 0.0
+
+    def on(number: int) -> Schedule:
+        beside = max(1, CORES_PER_GPU * number // threads)
+        return _scheduled(pairs, {"gpu": number, "cpu": beside} if gpu else {"gpu": 0, "cpu": number})
+
+    alone = on(1).wall
     for number in devices:
-        slots = {"gpu": number, "cpu": CORES_PER_GPU * number // threads or 1} if gpu else {"gpu": 0, "cpu": number}
-        made = _scheduled(pairs, slots)
-        first = first or made.wall * number
+        made = on(number)
         share = made.busy["gpu" if gpu else "cpu"] / (number * made.wall)
-        lines.append(f"{number:>6}{duration(made.wall):>14}{first / made.wall:>11.1f}{share:>9.0%}")
+        lines.append(f"{number:>6}{duration(made.wall):>14}{alone / made.wall:>11.1f}{share:>10.0%}")
     return [*lines, "", *_chain(pairs)]
 
 
