@@ -121,8 +121,8 @@ PAGE = """# Generation: images per second
 
     python benchmarks/bench_generate.py
 
-{machine}, {cores} cores, device {device}; Python {python}, torch {torch}, diffusers {diffusers}; load average when it began
-{load:.1f}. {images} images a run, {repeats} repeats, alternating in one process; torch has {threads} thread.
+{machine}, {cores} cores, device {device}; Python {python}, torch {torch}, diffusers {diffusers}; load average when it began {load:.1f}.
+{images} images a run, {repeats} repeats, alternating in one process; torch has {threads} thread.
 
 The *plain loop* calls the model, or the pipeline, once per image. *Ours* draws a shard as stage generate does; `batch` is
 `execution.generate_batch`. Weights are random: they take the time that trained ones take. `ddpm` is the default generator
@@ -132,7 +132,8 @@ measures the way around the network and not the network.
 {table}
 
 `ddpm` draws in tiles of {tile} images whatever the batch, so that an image has the same bits in every batch. On a CPU a
-pipeline draws one by one for the same reason: there the ratio says only that nothing is lost.
+pipeline draws one by one for the same reason: there the ratio shows what our way around the call costs, which is nothing beside a
+real network.
 """
 
 
