@@ -35,7 +35,7 @@ test-faults: env
 	@$(BIN)/pytest -m faults
 
 test-slurm: env
-	@$(BIN)/pytest -m slurm
+	@$(BIN)/pytest -m slurm -n 0 -s
 
 lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile workflow/rules

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning import experiments, upgrades
+from diversity_spectra.planning import experiments, leftover, upgrades
 from diversity_spectra.planning.lock import hold
 from diversity_spectra.planning.union import plan_all
 
@@ -39,6 +39,9 @@ onstart:
         raise WorkflowError(str(error)) from None
     for note in upgrades.notes(PLAN):
         logger.warning(f"note: {note}")
+    # On a cluster the jobs of a workflow that was killed live on.
+    if workflow.executor_plugin.name == "slurm" and (jobs := leftover.cancel(PLAN.names)):
+        logger.warning(f"note: cancelled what a killed workflow left in the queue: {', '.join(jobs)}")
 
 
 localrules:
@@ -49,7 +52,9 @@ include: "workflow/rules/common.smk"
 
 
 # Rules call `diversity-spectra`, which lies beside this interpreter also where the environment is not activated.
-shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+# It takes the place of the shell, which would end at once on a cluster's SIGTERM, and the job with it, while a training
+# still saves its state.
+shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; exec ")
 
 
 rule all:

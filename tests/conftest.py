@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,5 +53,7 @@ def copy_checkout(folder: Path) -> Checkout:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the tiny experiment has run to its end. Tests that change it copy it first."""
     checkout = copy_checkout(tmp_path_factory.mktemp("finished"))
+    start = time.monotonic()
     checkout.log = checkout.snakemake("--cores", "2").stderr
+    checkout.seconds = time.monotonic() - start
     return checkout

@@ -20,6 +20,17 @@ def test_the_reason_is_the_error_in_the_log(tmp_path: Path) -> None:
     assert "left no message" in reason_in_log([str(tmp_path / "none")])
 
 
+def test_the_reason_is_what_slurm_says_where_the_job_said_nothing(tmp_path: Path) -> None:
+    own, slurm = tmp_path / "own.log", tmp_path / "7.log"
+    own.write_text("12:00:00 step 3 of 60\n")
+    limit = "slurmstepd-b: error: *** JOB 7 ON b CANCELLED AT 2026-01-01T12:00:01 DUE TO TIME LIMIT ***"
+    slurm.write_text(f"Building DAG of jobs...\n{limit}\nsrun: error: b: task 0: Killed\n")
+    assert reason_in_log([str(own), str(slurm)]) == limit
+    own.write_text("12:00:01 stopped at step 4; the state is saved and the next run goes on from it\n")
+    slurm.write_text("Building DAG of jobs...\nsrun: error: b: task 0: Exited with exit code 1\nWorkflowError:\n")
+    assert "stopped at step 4" in reason_in_log([str(own), str(slurm)])
+
+
 def test_the_estimate_weighs_rules_by_their_own_durations() -> None:
     estimate = Estimate()
     estimate.left.update({"finetune": 6, "spectra": 6})

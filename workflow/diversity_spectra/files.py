@@ -28,9 +28,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _allow(temporary, 0o666)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,7 +45,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        temporary.chmod(0o755)
+        _allow(temporary, 0o777)
         move_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -78,6 +76,13 @@ def sha256(path: str | Path) -> str:
     """Hex digest of a file's content."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _allow(path: Path, mode: int) -> None:
+    """What a plain open or mkdir would have allowed: a temporary file or folder lets only its owner in."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 def _sync(path: Path) -> None:

@@ -44,8 +44,16 @@ def drawn(name, captions):
     return list(map(listed, RESULTS[name][1]))
 
 
+def gpu_where(stage, needed):
+    """One GPU for those jobs of a stage that have a use for it."""
+    return lambda wildcards: GPU if needed(PLAN.job(stage, wildcards.item)) else 0
+
+
 def grown(amount):
-    """A resource that a retry gets more of: a job that was killed for memory or time asks for twice, then three times."""
+    """A resource that a retry gets more of: a job that was killed for memory or time asks for twice, then three times.
+
+    The time of a training does not grow. It goes on where it was stopped, and a queue may not allow twice the time.
+    """
     return lambda wildcards, attempt: amount * attempt
 
 
@@ -96,13 +104,12 @@ def items(stage, block=None):
     made anew, because something new needs it, retrains nothing.
     """
     if block is None:
-        open_items = [item for item, job in PLAN.jobs.get(stage, {}).items() if not complete(stage, [job.out])]
+        open_items = [item for item, job in PLAN.jobs.get(stage, {}).items() if unmade(stage, [job.out])]
     else:
         open_items = [
             getattr(runs, stage).item
             for runs in PLAN.runs[stage]
-            if block in runs.blocks
-            and not complete(stage, [f"{getattr(runs, stage).out}/seed-{seed}" for seed in block])
+            if block in runs.blocks and unmade(stage, [f"{getattr(runs, stage).out}/seed-{seed}" for seed in block])
         ]
     return one_of(open_items)
 
@@ -112,8 +119,13 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "nothing"
 
 
-def complete(stage, folders):
-    return all(os.path.exists(file) for folder in folders for file in files(stage, folder))
+def unmade(stage, folders):
+    """Whether these results have to be made.
+
+    A job on a cluster makes what it was sent for: SLURM may start it again, also just after its result was complete.
+    """
+    sent = not workflow.is_main_process
+    return sent or not all(os.path.exists(file) for folder in folders for file in files(stage, folder))
 
 
 def gathered_runs(wildcards):

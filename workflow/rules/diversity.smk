@@ -21,6 +21,10 @@ rule diversity:
     conda:
         "../../envs/environment.yaml"
     threads: EXECUTION.threads
+    resources:
+        gpu=gpu_where("diversity", lambda job: job.settings["embedding"] != "none"),
+        mem_mb=grown(16_000),
+        runtime=grown(120),
     params:
         job=job("diversity"),
         device=DEVICE,

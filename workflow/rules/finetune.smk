@@ -22,6 +22,10 @@ rule pretrained:
     priority: 50
     conda:
         "../../envs/environment.yaml"
+    resources:
+        gpu=gpu_where("pretrained", lambda job: "images" in job.inputs),
+        mem_mb=grown(16_000),
+        runtime=240,
     params:
         job=job("pretrained"),
         device=DEVICE,
@@ -51,7 +55,7 @@ for block in PLAN.blocks():
         resources:
             gpu=GPU,
             mem_mb=grown(16_000),
-            runtime=grown(240),
+            runtime=240,
         params:
             job=job("finetune"),
             device=DEVICE,

@@ -26,7 +26,7 @@ rule generator:
     resources:
         gpu=GPU,
         mem_mb=grown(16_000),
-        runtime=grown(240),
+        runtime=240,
     params:
         job=job("generator"),
         device=DEVICE,

@@ -17,6 +17,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 BLOCK = re.compile(r"^(\d+)_(\d+)$")
 KEY = re.compile(r"-[0-9a-f]{12}$")
+# What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
+REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"srun: (error|fatal): (?!\S+: task)")]
 
 
 def job_name(rule: str, wildcards: dict) -> str:
@@ -32,17 +34,20 @@ def job_name(rule: str, wildcards: dict) -> str:
 
 
 def reason_in_log(paths: list[str]) -> str:
-    """The last line of a job's log that says what went wrong, or its last line."""
-    for path in paths:
-        try:
-            lines = [line.strip() for line in Path(str(path).split(" ")[0]).read_text(errors="replace").splitlines()]
-        except OSError:
-            continue
-        lines = [line for line in lines if line]
-        errors = [line for line in lines if line.startswith("error:")]
-        if lines:
-            return (errors or lines)[-1]
-    return "it left no message; was it killed (out of memory)?"
+    """The line in a job's logs that says what went wrong, its own word before SLURM's, or the last line of the first."""
+    logs = [lines for path in paths if (lines := _lines(Path(str(path).split(" ")[0])))]
+    for reason in REASONS:
+        if found := [line for lines in logs for line in lines if reason.match(line)]:
+            return found[-1]
+    return logs[0][-1] if logs else "it left no message; was it killed (out of memory)?"
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a log that are not empty; none if it cannot be read."""
+    try:
+        return [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []
 
 
 def clock(seconds: float) -> str:
@@ -108,7 +113,9 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             self.fail(record)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= WARNING):
-            self.say(record.getMessage())
+            # Snakemake says this of every file that a failed job did not write.
+            if not record.getMessage().endswith("no backup found."):
+                self.say(record.getMessage())
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             self.say("Nothing to be done: every result is there and up to date.")
 

@@ -29,6 +29,11 @@ class Union:
         return {job.name: job for job in self.jobs.get(stage, {}).values()}
 
     @property
+    def names(self) -> set[str]:
+        """Items of all jobs, and the experiments: what tells one job of a rule from another."""
+        return {item for jobs in self.jobs.values() for item in jobs} | {c.experiment for c in self.experiments.configs}
+
+    @property
     def offline(self) -> set[str]:
         """Data jobs that may download nothing: one experiment that forbids it is enough."""
         return set().union(*(made.offline for made in self.plans))

@@ -1,0 +1,245 @@
+"""The SLURM profile against a real SLURM (`make test-slurm`): from end to end, and what goes wrong on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Checkout, copy_checkout
+from slurm import Cluster, lacking, running, until
+
+from diversity_spectra.compare import TABLES
+
+pytestmark = pytest.mark.slurm
+PROFILE = "workflow/profiles/slurm"
+# A cluster of this size answers at once, and nothing is on a network.
+QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")
+PARTITIONS = """\
+partitions:
+  short: {max_runtime: 180}
+  accelerated: {max_runtime: 240, max_gpu: 2}
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if reason := lacking():
+        pytest.skip(reason)
+    with running(tmp_path_factory.mktemp("slurm")) as cluster, pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield cluster
+
+
+def tables(checkout: Checkout) -> dict[str, bytes]:
+    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
+
+
+def assert_same_tables(one: Checkout, other: Checkout) -> None:
+    mine, theirs = tables(one), tables(other)
+    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+
+
+def enter_site(checkout: Checkout) -> None:
+    """Fill in the profile's site values as a user of the cluster does."""
+    profile = checkout.folder / PROFILE / "profile.yaml"
+    text = profile.read_text()
+    for line in ("slurm-partition-config: partitions.yaml", "- gpu_model=a100"):
+        assert f"# {line}" in text
+        text = text.replace(f"# {line}", line)
+    profile.write_text(text)
+    (checkout.folder / "partitions.yaml").write_text(PARTITIONS)
+
+
+def rule(job: dict[str, str]) -> str:
+    """The stage of a job: `finetune` of the comment `rule_finetune_0_3_wildcards_mlp_baseline-0123456789ab`."""
+    return re.match(r"rule_([a-z]+)", job["Comment"])[1]
+
+
+def test_tables_are_those_of_a_local_run(cluster: Cluster, finished: Checkout, tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path)
+    enter_site(checkout)
+    start = time.monotonic()
+    done = checkout.snakemake("--workflow-profile", PROFILE, *QUICK)
+    seconds = time.monotonic() - start
+    assert "FAILED" not in done.stderr
+    assert_same_tables(finished, checkout)
+    jobs = cluster.jobs()
+    print(
+        f"\nlocal, 2 cores: {finished.seconds:.0f} s; SLURM, 2 nodes of 2 CPUs on the same cores: {seconds:.0f} s for"
+        f" {len(jobs)} jobs, {(seconds - finished.seconds) / len(jobs):.1f} s more for each"
+    )
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    for job in jobs:
+        on_gpu = rule(job) in ("generator", "shard", "finetune", "evaluate")
+        heavy = on_gpu or rule(job) in ("diversity", "pretrained")
+        assert job.get("TresPerJob", "gres:gpu:a100:0") == f"gres:gpu:a100:{int(on_gpu)}", job["Comment"]
+        assert job["Partition"] == ("accelerated" if on_gpu or rule(job) == "pretrained" else "short"), job["Comment"]
+        assert job["MinMemoryNode"] in (("16000M", "15.62G", "15.63G") if heavy else ("4000M", "3.91G")), job["Comment"]
+        assert job["NumCPUs"] == "1", job["Comment"]
+
+
+def test_faults_cost_no_finished_work(cluster: Cluster, finished: Checkout, tmp_path: Path) -> None:
+    """In one run: a job cancelled, one over its time limit, a node down, slurmctld restarted, Snakemake killed."""
+    checkout = untrained(finished, tmp_path / "checkout")
+    first = len(cluster.jobs())
+    command = command_of(checkout, "--set-resources", "finetune_0_3:runtime=1")
+    logs = checkout.folder / "logs"
+    with (tmp_path / "first.log").open("w") as stream:
+        workflow = subprocess.Popen(command, cwd=checkout.folder, env=environment(checkout), stderr=stream)
+
+    # The training that will meet its limit stands still from some step on.
+    training, log = stopped_training(logs)
+    jobs = cluster.jobs()[first:]
+    limited = next(job for job in jobs if "finetune_0_3" in job["Comment"])
+    others = [job for job in jobs if rule(job) == "finetune" and job["JobState"] == "RUNNING" and job != limited]
+
+    cluster.call("scancel", others[0]["JobId"])
+    cluster.stop("slurmctld")
+    time.sleep(3)
+    cluster.start_controller()
+
+    node = next(name for name in ("a", "b") if name != limited["NodeList"])
+    until(lambda: running_on(cluster, node), 60, f"a job on node {node}")
+    cluster.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    requeued = until(
+        lambda: [job for job in cluster.jobs()[first:] if job["Restarts"] != "0"], 60, "a job queued again"
+    )
+    cluster.call("scontrol", "update", f"nodename={node}", "state=resume")
+
+    # SLURM's signal waits for a process that stands still.
+    until(lambda: has_pending(training, signal.SIGTERM), 120, "SIGTERM two minutes before the limit")
+    os.kill(training, signal.SIGCONT)
+    step = until(lambda: re.search(r"stopped at step (\d+)", text_of(log)), 30, "a saved state", pause=0.01)[1]
+    resumed = until(lambda: re.search(r"resuming at step (\d+)", text_of(log)), 120, "the training's next attempt")[1]
+    assert resumed == step != "0"
+
+    until(lambda: done(checkout, "evaluate"), 240, "an evaluated run")
+    until(lambda: cluster.call("squeue", "-h", "-t", "running").strip(), 60, "a running job")
+    workflow.kill()
+    workflow.wait()
+    before = done(checkout, "finetune") | done(checkout, "evaluate") | done(checkout, "spectra")
+    again = subprocess.run(
+        command_of(checkout), cwd=checkout.folder, env=environment(checkout), capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert "cancelled what a killed workflow left in the queue" in again.stderr
+
+    assert_same_tables(finished, checkout)
+    after = done(checkout, "finetune") | done(checkout, "evaluate") | done(checkout, "spectra")
+    assert {path: after[path] for path in before} == before
+    assert not list((checkout.folder / "results/cache").glob(".resume/*"))
+    jobs = {job["JobId"]: job for job in cluster.jobs()[first:]}
+    assert jobs[others[0]["JobId"]]["JobState"] == "CANCELLED"
+    assert {jobs[job["JobId"]]["JobState"] for job in requeued} <= {"COMPLETED", "CANCELLED"}
+    assert not [job for job in jobs.values() if "gpu" in job.get("TresPerJob", "").removesuffix("gpu:0")]
+
+
+def untrained(finished: Checkout, folder: Path) -> Checkout:
+    """A copy of the finished experiment without its runs, told to work on the CPU; everything before them is there."""
+    shutil.copytree(finished.folder, folder)
+    for name in ("cache/finetune", "cache/evaluate", "cache/spectra", "cache/gather", "tiny"):
+        shutil.rmtree(folder / "results" / name)
+    shutil.rmtree(folder / "logs")
+    config = folder / TINY
+    config.write_text(config.read_text() + "execution: {device: cpu}\n")
+    return Checkout(folder)
+
+
+def command_of(checkout: Checkout, *arguments: str) -> list[str]:
+    snakemake = str(Path(sys.executable).parent / "snakemake")
+    return [snakemake, "--configfile", TINY, "--workflow-profile", PROFILE, *QUICK, *arguments]
+
+
+def environment(checkout: Checkout) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout.folder / "workflow")}
+
+
+def done(checkout: Checkout, stage: str) -> dict[str, str]:
+    """When each run of a stage was made."""
+    specs = (checkout.folder / "results/cache" / stage).glob("*/*/seed-*/spec.json")
+    return {str(path): json.loads(path.read_text())["ended"] for path in specs}
+
+
+def running_on(cluster: Cluster, node: str) -> str:
+    return cluster.call("squeue", "-h", "-t", "running", "-w", node).strip()
+
+
+def stopped_training(logs: Path) -> tuple[int, Path]:
+    """Wait for the training of mlp's baseline and stop its process in the middle of a run: its number and its log."""
+    log = until(lambda: next(logs.glob("finetune/mlp/baseline-*/*.log"), None), 120, "a training")
+    number = until(lambda: next(processes("finetune", "train", '"name":"mlp/baseline"'), None), 60, "its process", 0.01)
+
+    def caught() -> bool:
+        if not in_the_middle(log):
+            return False
+        os.kill(number, signal.SIGSTOP)
+        if in_the_middle(log):
+            return True
+        os.kill(number, signal.SIGCONT)
+        return False
+
+    until(caught, 60, "a step of the training", pause=0.001)
+    return number, log
+
+
+def text_of(log: Path) -> str:
+    """What a log says; a retry removes it for a moment."""
+    return log.read_text() if log.exists() else ""
+
+
+def in_the_middle(log: Path) -> bool:
+    lines = text_of(log).splitlines()
+    step = re.search(r"step (\d+) of (\d+)", lines[-1]) if lines else None
+    return bool(step) and int(step[1]) < int(step[2]) // 2
+
+
+def processes(*words: str) -> Iterator[int]:
+    """Numbers of this machine's Python processes whose command line has all these words, newest first."""
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: -int(path.name)):
+        try:
+            line = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        if "diversity-spectra\0" in line and all(word in line for word in words):
+            yield int(folder.name)
+
+
+def has_pending(process: int, number: int) -> bool:
+    """Whether a signal waits for the process."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def test_a_job_starts_half_a_second_after_an_empty_snakefile(finished: Checkout, tmp_path: Path) -> None:
+    """Every job on a cluster parses the Snakefile and plans again, twice."""
+    (tmp_path / "Snakefile").write_text('rule data:\n    output: "{item}"\n    shell: "touch {output}"\n')
+    checkout = copy_checkout(tmp_path / "checkout")
+    target = next((finished.folder / "results/cache/data").iterdir()).name
+    empty = min(cpu_seconds(target, tmp_path) for _ in range(5))
+    full = min(cpu_seconds(target, checkout.folder, "--configfiles", TINY) for _ in range(5))
+    print(f"\na job's start: {full:.2f} s of CPU, {empty:.2f} s with an empty Snakefile")
+    assert full - empty < 0.5
+
+
+def cpu_seconds(item: str, folder: Path, *arguments: str) -> float:
+    """CPU time of one start of Snakemake as the plugin's jobs make it, without the job itself."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    job = ("--target-jobs", f"data:item={item}", "--allowed-rules", "data", "--force", "--mode", "remote", "--dry-run")
+    command = [sys.executable, "-m", "snakemake", *job, "--cores", "all", "--nolock", "--no-hooks", *arguments]
+    subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/workflow"}, check=True, capture_output=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
