@@ -55,7 +55,7 @@ def test_forbidding_a_download_changes_no_job() -> None:
     ood = [{"kind": "torchvision", "name": "KMNIST"}]
     allowed, forbidden = (planned(data={**fashion, "download": download}, ood=ood) for download in (True, False))
     assert set(allowed.jobs["data"]) == set(forbidden.jobs["data"])
-    names = {allowed.job("data", item).name for item in forbidden.offline}
+    names = {allowed.jobs["data"][item].name for item in forbidden.offline}
     assert names == {"FashionMNIST-train", "FashionMNIST-test", "FashionMNIST-pool"} and not allowed.offline
 
 

@@ -76,12 +76,6 @@ class Plan:
     test_sets: dict[str, Job] = field(default_factory=dict)
     offline: set[str] = field(default_factory=set)  # data jobs that may download nothing
 
-    def job(self, stage: str, item: str) -> Job:
-        return self.jobs[stage][item]
-
-    def blocks(self) -> list[tuple[int, ...]]:
-        return sorted({block for runs in self.runs for block in runs.blocks})
-
     def code(self, stage: str, *modules: str) -> str:
         """Digest of a stage's code, and of the packages whose versions the configuration counts."""
         code = code_digest(stage, *modules)
