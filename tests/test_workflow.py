@@ -310,11 +310,15 @@ def test_words_times_and_git_touch_nothing(edited: Checkout) -> None:
 
 
 def test_a_deleted_file_is_made_again_when_something_needs_it(edited: Checkout) -> None:
-    """Deleting what nothing needs any more computes nothing; a new condition brings back just what it needs."""
+    """Deleting what nothing needs any more computes nothing; an edit brings back just what it needs."""
     cache = edited.folder / "results/cache"
     removed = [
         next(cache.glob(pattern))
-        for pattern in ("data/digits-train-*/images.npy", "spectra/mlp/baseline-*/seed-0/rows.parquet")
+        for pattern in (
+            "data/digits-train-*/images.npy",
+            "generate/ddpm-*/images.npy",
+            "spectra/mlp/baseline-*/seed-0/rows.parquet",
+        )
     ]
     contents = {path: path.read_bytes() for path in removed}
     try:
@@ -324,7 +328,12 @@ def test_a_deleted_file_is_made_again_when_something_needs_it(edited: Checkout) 
         config = yaml.safe_load((ROOT / TINY).read_text())
         config["models"][1]["conditions"]["dropout"]["rates"].append(0.1)
         (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
-        assert would_run(edited, "edit.yaml") == {"data": 1, "finetune": 1, "evaluate": 1, "spectra": 2, **END}
+        shown = {"data": 1, "generate": 1}  # samples of them are in the report
+        assert would_run(edited, "edit.yaml") == {**shown, "finetune": 1, "evaluate": 1, "spectra": 2, **END}
+        config = yaml.safe_load((ROOT / TINY).read_text())
+        config["report"]["palette"] = "deep"
+        (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+        assert would_run(edited, "edit.yaml") == {**shown, "spectra": 1, "report": 1}
     finally:
         for path, content in contents.items():
             path.write_bytes(content)

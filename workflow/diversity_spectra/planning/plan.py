@@ -18,6 +18,7 @@ from diversity_spectra.planning.fingerprint import fingerprint
 from diversity_spectra.provenance import NAME, Job, code_digest, digest
 
 RUNS_PER_GATHER = 200
+AUGMENTATIONS_SHOWN = 8  # whose samples the report shows
 IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
 
 # What a job of each stage leaves in its folder, or in its folder of one seed, beside `spec.json`.
@@ -279,7 +280,6 @@ def _plan_results(made: Plan) -> None:
     )
     made.jobs["compare"] = {compare.item: compare}
     generated = next(iter(made.jobs.get("generate", {}).values()), None)
-    images = {"real": made.training_sets.get("plain"), **made.training_sets}
     report = Job(
         "report",
         config.experiment,
@@ -289,7 +289,7 @@ def _plan_results(made: Plan) -> None:
             # The tables lie in a fixed place, so their path does not tell which ones they are.
             "compare": compare.key,
             "config": config.model_dump(exclude={"execution", "report"}),
-            "images": images,
+            "images": _shown_sets(made),
             "spectra": {f"{run.model.name}/{run.condition.name}": run.spectra.out for run in made.runs},
         },
         {"tables": compare.out, **({"synthetic": generated.out} if generated else {})},
@@ -297,6 +297,14 @@ def _plan_results(made: Plan) -> None:
         place=f"results/{config.experiment}",
     )
     made.jobs["report"] = {report.item: report}
+
+
+def _shown_sets(made: Plan) -> dict[str, str]:
+    """Training sets whose samples the report shows: the real images, and the strongest level of each augmentation."""
+    augmented = [run for run in made.runs if run.condition.family == "augmentation"]
+    strongest = {run.condition.kind: run.training_set for run in sorted(augmented, key=lambda run: run.condition.strength)}
+    names = ["plain", *(strongest[kind] for kind in sorted(strongest)[:AUGMENTATIONS_SHOWN])]
+    return {name: made.training_sets[name] for name in names}
 
 
 def _with_fingerprint(source: dict) -> dict:

@@ -19,7 +19,7 @@ from diversity_spectra.report.words import condition as told
 from diversity_spectra.tables import read_table
 
 NEEDED = ("runs", "conditions")
-CLASSES, SETS = 10, 8  # most classes and most augmentations whose samples are shown
+CLASSES = 10  # of which samples are shown
 TILE = 64  # pixels of a sample's side, at most
 
 
@@ -27,7 +27,7 @@ def material(settings: dict, inputs: dict) -> Material:
     """Everything that a job names. Raises `UserError` where the tables are missing."""
     tables = tables_in(Path(inputs["tables"]), TABLES, NEEDED)
     made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
-    shown = _samples(made, settings.get("images", {}), inputs.get("synthetic"))
+    shown = _samples(settings.get("images", {}), inputs.get("synthetic"))
     spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
     return Material(tables, made.config, shown, spectra, made.palette)
 
@@ -58,15 +58,12 @@ def _table(folder: Path, name: str) -> pd.DataFrame | None:
 # ---------------------------------------------------------------- images
 
 
-def _samples(made: Material, images: dict[str, str], synthetic: str | None) -> tuple[Samples, ...]:
-    """Real images, the strongest level of every augmentation, synthetic images: 2, 1 and 3 rows."""
-    if "real" not in images:
-        return ()
-    conditions = pd.concat([made.conditions(model) for model in made.models], ignore_index=True)
-    augmented = conditions[conditions["family"] == "augmentation"].sort_values("strength", kind="stable")
-    strongest = augmented.groupby("kind", sort=False)["training_set"].last().sort_index()
-    shown = [("real", "baseline", images["real"], 2)]
-    shown += [(told(name), "augmentation", images[name], 1) for name in strongest[:SETS] if name in images]
+def _samples(images: dict[str, str], synthetic: str | None) -> tuple[Samples, ...]:
+    """Real images, augmented ones, synthetic images: 2, 1 and 3 rows. images: folders by training set."""
+    shown = [
+        ("real", "baseline", folder, 2) if name == "plain" else (told(name), "augmentation", folder, 1)
+        for name, folder in images.items()
+    ]
     if synthetic:
         shown.append(("synthetic", "synthetic", synthetic, 3))
     # One class has the same images in every row where the sets allow it, so that rows can be compared.
