@@ -43,7 +43,6 @@ SETTINGS = {
     "precision": "float32",
     "flip": False,
     "label_smoothing": 0.0,
-    "on_divergence": "fail",
     "dropout": 0.3,
     "dropout_where": "blocks",
     "weight_decay": 0.5,
@@ -242,6 +241,7 @@ def test_a_resumed_run_has_the_same_bits(workdir: Path, action: str, code: int, 
     assert again.returncode == 0, again.stderr
     assert "resuming at step" in again.stderr
     assert sha256("whole/seed-3/model.safetensors") == sha256("resumed/seed-3/model.safetensors")
+    assert Path("whole/seed-3/run.json").read_text() == Path("resumed/seed-3/run.json").read_text()
 
 
 def test_a_damaged_state_is_ignored_and_named(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -259,7 +259,18 @@ def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> No
     error = capsys.readouterr().err
     assert "error: mlp/x, seed 5: the loss is" in error and "Traceback" not in error
     assert not Path("out/seed-5").exists()
-    assert train("out", 5, **wild, on_divergence="record") == 0
+    recorded = [
+        "finetune",
+        "train",
+        "--job",
+        job("out", **wild),
+        "--device",
+        "cpu",
+        "--seeds",
+        "5",
+        "--record-divergence",
+    ]
+    assert main(recorded) == 0
     assert json.loads(Path("out/seed-5/run.json").read_text())["diverged"] is True
 
 

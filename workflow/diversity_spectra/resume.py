@@ -6,13 +6,11 @@ with the same bits (on the CPU) as one that was never stopped.
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -70,9 +68,8 @@ class Resume:
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
-        # The folder holds the states of other seeds of the job while they last.
-        if self.path.parent.exists() and not os.listdir(self.path.parent):
-            shutil.rmtree(self.path.parent, ignore_errors=True)
+        with suppress(OSError):  # it holds the states of other seeds of the job while they last
+            self.path.parent.rmdir()
 
     @contextmanager
     def watching(self) -> Iterator[None]:

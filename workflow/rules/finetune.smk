@@ -22,16 +22,22 @@ rule pretrained:
     priority: 50
     conda:
         "../../envs/environment.yaml"
+    threads: EXECUTION.threads
     resources:
-        gpu=gpu_where("pretrained", lambda job: "images" in job.inputs),
+        gpu=gpu("pretrained"),
         mem_mb=grown(16_000),
         runtime=240,
     params:
         job=job("pretrained"),
         device=DEVICE,
+        saving=untracked(f"--save-every {EXECUTION.save_every}"),
     shell:
-        "diversity-spectra finetune pretrained --job {params.job:q} {params.device} >{log} 2>&1"
+        "diversity-spectra finetune pretrained --job {params.job:q} {params.device} --threads {threads}"
+        " {params.saving} >{log} 2>&1"
 
+
+# Not compared: a run whose loss stays finite is the same either way.
+RECORDED = {runs.finetune.item for runs in PLAN.runs["finetune"] if runs.model.on_divergence == "record"}
 
 for block in PLAN.blocks():
 
@@ -53,7 +59,7 @@ for block in PLAN.blocks():
             "../../envs/environment.yaml"
         threads: EXECUTION.threads
         resources:
-            gpu=GPU,
+            gpu=gpu("finetune"),
             mem_mb=grown(16_000),
             runtime=240,
         params:
@@ -61,6 +67,7 @@ for block in PLAN.blocks():
             device=DEVICE,
             saving=untracked(f"--save-every {EXECUTION.save_every}"),
             seeds=untracked(" ".join(map(str, block))),
+            divergence=lambda wildcards, input: "--record-divergence" if wildcards.item in RECORDED else "",
         shell:
             "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {params.device} --threads {threads}"
-            " {params.saving} >{log} 2>&1"
+            " {params.saving} {params.divergence} >{log} 2>&1"

@@ -9,7 +9,7 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.evaluate.metrics import classification_metrics
-from diversity_spectra.execution import add_device, add_job, finished, log, publish, read_job
+from diversity_spectra.execution import add_device, add_job, check_input, finished, log, publish, read_job
 from diversity_spectra.files import write_npz
 
 BATCH = 256
@@ -42,20 +42,27 @@ def run(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         if finished(f"{job['out']}/seed-{seed}", job["key"]):
             continue
-        weights = Path(job["inputs"]["runs"]) / f"seed-{seed}" / "model.safetensors"
+        trained = Path(job["inputs"]["runs"]) / f"seed-{seed}"
+        check_input(trained)
+        weights = models.read_weights(str(trained / "model.safetensors"), settings["architecture"])
         model = models.create(settings, classes)
-        models.load_weights(model, models.read_weights(str(weights), settings["architecture"]), strict_head=True)
+        models.load_weights(model, weights, strict_head=True)
         with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed, device=devices.describe(device)) as folder:
             predictions, rows = {}, []
             for name, images in sets.items():
                 logits = predict(model, images, settings, device)
                 predictions[name] = logits
-                rows.append(
-                    {"set": name, "shift": shift_of(name, images), **classification_metrics(logits, images.labels)}
-                )
+                rows.append({"set": name, "shift": shift_of(name, images), **scores(logits, images.labels)})
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
             write_npz(folder / "predictions.npz", predictions)
             pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of logits (N, C) against labels (N,); all NaN for a diverged network, which predicts nothing."""
+    if np.isfinite(logits).all():
+        return classification_metrics(logits, labels)
+    return dict.fromkeys(classification_metrics(np.zeros_like(logits), labels), np.nan)
 
 
 def shift_of(name: str, images: imageset.ImageSet) -> str:

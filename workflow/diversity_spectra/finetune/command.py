@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from diversity_spectra import imageset
@@ -13,14 +14,20 @@ from diversity_spectra.execution import add_device, add_job, finished, log, publ
 from diversity_spectra.files import move_folder, write_json
 from diversity_spectra.seeds import derive_seed
 
-EXAMPLE = """example (copy the job from `snakemake -np`, or make a result again from its record):
+EXAMPLE = """examples (copy the job from `snakemake -np`, or make a result again from its record):
+  diversity-spectra finetune pretrained --job results/cache/pretrained/lite0-0123456789ab/spec.json --out again
   diversity-spectra finetune train --job results/cache/finetune/mlp/dropout-0.3-0123456789ab/seed-0/spec.json \\
     --seeds 0 --out again"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    pretrained = steps.add_parser("pretrained", help="bring pretrained weights into one format")
+    pretrained = steps.add_parser(
+        "pretrained",
+        help="bring pretrained weights into one format, or train them on the pool",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_job(pretrained)
     add_device(pretrained)
     pretrained.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
@@ -31,6 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_device(train)
     train.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs, one after another")
     train.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
+    train.add_argument(
+        "--record-divergence", action="store_true", help="keep a run whose loss is not finite and say so"
+    )
     parser.epilog = EXAMPLE
 
 
@@ -79,7 +89,7 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
     from diversity_spectra.resume import ROOT
 
-    out, settings = Path(job["out"]), job["settings"]
+    out = Path(job["out"])
     train_set = imageset.load(job["inputs"]["train"])
     device = devices.choose(arguments.device, arguments.threads)
     waiting = ROOT / job["key"]
@@ -92,17 +102,17 @@ def _train(job: dict, arguments: argparse.Namespace) -> None:
             continue
         log.info("%s: training %s, seed %d", name, job["name"], seed)
         try:
-            _train_one(job, settings, train_set, seed, device, arguments.save_every, waiting / name)
+            _train_one(job, train_set, seed, device, arguments, waiting / name)
         except UserError as error:
             raise UserError(f"{job['name']}, seed {seed}: {error}") from None
     for seed in arguments.seeds:
         move_folder(waiting / f"seed-{seed}", out / f"seed-{seed}")
-    if waiting.exists() and not any(waiting.iterdir()):
+    with suppress(OSError):  # other blocks of the job may be at work there
         waiting.rmdir()
 
 
 def _train_one(
-    job: dict, settings: dict, train_set: imageset.ImageSet, seed: int, device, save_every: float, out: Path
+    job: dict, train_set: imageset.ImageSet, seed: int, device, arguments: argparse.Namespace, out: Path
 ) -> None:
     import pandas as pd
     import torch
@@ -113,6 +123,7 @@ def _train_one(
     from diversity_spectra.finetune.images import Images
     from diversity_spectra.resume import Resume
 
+    settings = job["settings"]
     run_seed = derive_seed(settings["seed"], "run", seed)
     torch.manual_seed(derive_seed(run_seed, "weights"))
     pretrained = job["inputs"].get("pretrained")
@@ -127,11 +138,11 @@ def _train_one(
         model = model.to(memory_format=torch.channels_last)
     sizes = (settings["image_size"], settings["resize"], settings["channels"])
     images = Images(train_set.images, train_set.labels, *sizes, models.normalisation(model), device)
-    resume = Resume(job["key"], f"state-{seed}", save_every)
+    resume = Resume(job["key"], f"state-{seed}", arguments.save_every)
     if settings.get("compile"):
         model.compile()
     try:
-        outcome = training.train(model, images, settings, run_seed, resume)
+        outcome = training.train(model, images, settings, run_seed, resume, arguments.record_divergence)
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"torch cannot compile here ({str(error).splitlines()[0]}); set compile: false") from None
     with publish(job, out, seed=seed, device=devices.describe(device)) as folder:

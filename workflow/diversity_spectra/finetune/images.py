@@ -31,6 +31,8 @@ class Images:
         self.labels = torch.from_numpy(np.array(labels)).to(device)
         self.side, self.resize, self.channels, self.device = side, resize, channels, device
         mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in normalisation)
+        if channels == 1:  # statistics of colours, for a network that sees grey
+            mean, std = mean.mean(1, keepdim=True), std.mean(1, keepdim=True)
         # (x / 255 - mean) / std in one multiplication and one addition
         self.scale, self.offset = 1 / (255 * std), -mean / std
 

@@ -97,7 +97,10 @@ def _drop_in_blocks(model: nn.Module, rate: float) -> None:
     if not places:
         raise UserError(f"{type(model).__name__} has no residual blocks: set `where: head` for its dropout")
     for module, name in places:
-        setattr(module, name, nn.Dropout(rate))
+        there = getattr(module, name)
+        # Stochastic depth, where the architecture's options ask for it, stays: the baseline has it too.
+        deep = type(there).__name__ == "DropPath"
+        setattr(module, name, nn.Sequential(nn.Dropout(rate), there) if deep else nn.Dropout(rate))
 
 
 def layers(model: nn.Module) -> list[str]:

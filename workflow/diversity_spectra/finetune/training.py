@@ -56,12 +56,14 @@ def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
     return torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
 
 
-def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: Resume) -> Outcome:
+def train(
+    model: nn.Module, images: Images, settings: dict, seed: int, resume: Resume, record_divergence: bool = False
+) -> Outcome:
     """Train `model` in place for `settings["steps"]` steps. `seed` is that of the run.
 
     With `settings["ema"]` it ends with the exponential moving average of its weights and buffers over the steps.
 
-    Raises `UserError` if the loss is not finite and `on_divergence` is `fail`.
+    Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there.
     """
     device = images.device
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -74,6 +76,7 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
     batch, steps = settings["batch_size"], settings["steps"]
     outcome = Outcome([], False)
     start, micro = 0, batch
+    losses, correct, since = 0.0, 0, 0
     if state := resume.load():
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
@@ -81,8 +84,9 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
         if average:
             average.load_state_dict(state["average"])
         start, outcome.history = state["step"], state["history"]
+        losses, correct, since = state["sums"]
     _train_mode(model, settings["freeze_norm"])
-    losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
+    clock = time.monotonic()
     order, epoch = None, -1
     record_every = max(1, steps // RECORDS)
     with resume.watching():
@@ -132,7 +136,7 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
                 )
                 losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
                 if not math.isfinite(mean_loss):
-                    if settings["on_divergence"] == "fail":
+                    if not record_divergence:
                         raise UserError(
                             f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record"
                         )
@@ -147,6 +151,7 @@ def train(model: nn.Module, images: Images, settings: dict, seed: int, resume: R
                         "scaler": scaler.state_dict(),
                         "average": average.state_dict() if average else {},
                         "history": outcome.history,
+                        "sums": [float(losses), float(correct), since],
                     }
                 )
     if average:
