@@ -61,7 +61,7 @@ def _sample(job: dict, arguments: argparse.Namespace) -> None:
 
     settings, inputs = job["settings"], job["inputs"]
     real = imageset.load(inputs.get("classes") or inputs["images"])
-    device = devices.choose(arguments.device, arguments.threads)
+    device = devices.choose("cpu" if settings["kind"] == "image_set" else arguments.device, arguments.threads)
     source = sources.open_source(settings, inputs, real, device)
     shard, shards = settings["shard"]
     # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
@@ -104,5 +104,8 @@ def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.Ima
     import pandas as pd
 
     manifest = pd.DataFrame(rows)
+    manifest["parameters"] = json.dumps(
+        {key: value for key, value in settings.items() if key != "shard"}, sort_keys=True
+    )
     meta = {"classes": real.classes, "source": {"kind": settings["kind"]}, "generator": settings}
     imageset.save(folder, images, manifest["label"].to_numpy(), manifest, meta)

@@ -23,7 +23,7 @@ class Given:
         if missing:
             raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
         self.files, self.labels = list_images(root, real.classes)
-        self.shape = real.images.shape[1:]
+        self.classes, self.shape = real.classes, real.images.shape[1:]
         self.root = root
 
     def count(self, real: ImageSet) -> int:
@@ -41,6 +41,7 @@ class Given:
                 {
                     "index": int(index),
                     "label": int(self.labels[index]),
+                    "class": self.classes[self.labels[index]],
                     "file": str(self.files[index].relative_to(self.root)),
                     "prompt": "",
                     "kept": not problem,

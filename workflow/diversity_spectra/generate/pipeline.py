@@ -16,18 +16,20 @@ from PIL import Image
 from diversity_spectra.config import read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
+from diversity_spectra.generate.sources import is_blank
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.seeds import derive_seed
 
+GPU_TILE = 8  # images of one call
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Pipeline:
     """A diffusers pipeline that draws image i of class i modulo the number of classes."""
 
-    tile = 1
-
     def __init__(self, settings: dict, real: ImageSet, device: torch.device):
+        # The last bits of a matrix product depend on the batch it is in, so every call has the same size.
+        self.tile = 1 if device.type == "cpu" else GPU_TILE
         self.settings, self.real, self.device = settings, real, device
         self.classes = real.classes
         self.prompts = prompts_of(settings, self.classes)
@@ -38,11 +40,9 @@ class Pipeline:
         return self.settings["images_per_class"] * len(real.classes)
 
     def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-        # On the CPU images are drawn one by one: the last bits of a matrix product depend on the batch it is in.
-        size = 1 if self.device.type == "cpu" else len(indices)
         images, rows = [], []
-        for start in range(0, len(indices), size):
-            drawn, made = self._draw_together([int(index) for index in indices[start : start + size]])
+        for start in range(0, len(indices), self.tile):
+            drawn, made = self._draw_together([int(index) for index in indices[start : start + self.tile]])
             images += drawn
             rows += made
         return np.stack(images), rows
@@ -59,7 +59,7 @@ class Pipeline:
             still_blank = []
             for position, image in zip(open_rows, drawn, strict=True):
                 images[position] = fit(image, self.real.images.shape[1:])
-                blank = int(image.max()) - int(image.min()) < 8
+                blank = is_blank(image)
                 rows[position].update(kept=not blank, reason="blank" if blank else "")
                 if blank:
                     still_blank.append(position)
@@ -87,7 +87,8 @@ class Pipeline:
         return row
 
     def _call(self, rows: list[dict]) -> list[np.ndarray]:
-        """Images (H, W, 3) uint8 of the pipeline for these rows, in one call."""
+        """Images (H, W, 3) uint8 of the pipeline for these rows, at most a tile, in one call that is filled up to it."""
+        wanted, rows = len(rows), [rows[position % len(rows)] for position in range(self.tile)]
         size = self.settings["image_size"]
         options: dict = {
             "prompt": [row["prompt"] for row in rows],
@@ -102,7 +103,7 @@ class Pipeline:
             options |= {"image": sources, "strength": self.settings["strength"]}
         else:
             options |= {"height": size, "width": size}
-        result = self.pipeline(**options).images
+        result = self.pipeline(**options).images[:wanted]
         return [(np.nan_to_num(image) * 255).round().clip(0, 255).astype(np.uint8) for image in result]
 
 

@@ -1,7 +1,8 @@
 """Sources of synthetic images: one class per kind of generator, each drawing images by index.
 
 A source has `count(real)`, the number of images it gives, and `draw(indices)`, which returns images (n, H, W, C) uint8
-and one manifest row per image: index, label, class, seed, prompt, kept, reason, and what made it.
+and one manifest row per image: index, label, class, prompt, kept, reason, its seed where it was drawn here, and what
+made it.
 """
 
 from __future__ import annotations
