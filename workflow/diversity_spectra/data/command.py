@@ -93,6 +93,8 @@ def _read_arrays(source: dict, classes: list[str] | None) -> tuple[np.ndarray, n
             raise UserError(f"{source['name']}: {error}") from None
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
             raise UserError(f"{source['images']}: expected (N, H, W[, C]) uint8 with one label each")
+        if classes and not set(np.unique(labels)) <= set(range(len(classes))):
+            raise UserError(f"{source['labels']}: labels must be 0 to {len(classes) - 1}, in the order of the classes")
         return images if images.ndim == 4 else images[..., None], labels, classes or []
     raise UserError(f"unknown source kind {source['kind']!r}")
 
@@ -117,11 +119,27 @@ def _from_torchvision(
     data = torchvision_set.open_set(source["name"], source["root"], split, download)
     labels = torchvision_set.labels_of(data)
     names = torchvision_set.classes_of(data, labels)
-    if classes and len(names) != len(classes):
-        raise UserError(f"{source['name']} has {len(names)} classes, the data set has {len(classes)}")
+    if classes:
+        labels = matched(names, classes, source["name"])[labels]
     chosen = _choose(source, split, labels, seed, classes or names)
     images, origin = torchvision_set.write(data, chosen, source.get("image_size"), folder)
     return images, labels[origin], classes or names, origin
+
+
+def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
+    """For each class of a shifted test set, its position among `classes` of the data set: (len(names),) int64.
+
+    Classes are matched by name. Where one of the two has numbers for names, they are taken to be in the same order.
+    Raises `UserError` if the classes differ.
+    """
+    given = [name.split(" - ")[0] for name in names]  # MNIST calls its classes "0 - zero"
+    wanted = [name.split(" - ")[0] for name in classes]
+    if sorted(given) == sorted(wanted):
+        return np.array([wanted.index(name) for name in given])
+    numbered = all(name.isdigit() for name in given) or all(name.isdigit() for name in wanted)
+    if len(given) == len(wanted) and numbered:
+        return np.arange(len(given))
+    raise UserError(f"{source} has the classes {', '.join(given)}; the data set has {', '.join(wanted)}")
 
 
 def _from_folder(
