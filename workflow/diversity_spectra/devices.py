@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -23,12 +24,14 @@ def lease(devices: list[str], slots: int = 1, patience: float | None = None) -> 
     A slot is a file lock in the local temporary folder; the kernel frees it when its process ends, however it ends.
     Waits for a free slot, `patience` seconds at most; raises `UserError` after that.
     """
-    LEASES.mkdir(mode=0o777, exist_ok=True)
+    LEASES.mkdir(exist_ok=True)
+    with suppress(PermissionError):  # it is another user's, who has opened it to all
+        LEASES.chmod(0o1777)
     start = time.monotonic()
     while True:
         for slot in range(slots):
             for device in devices:
-                lock = FileLock(LEASES / f"{device}.{slot}", timeout=0, is_singleton=False)
+                lock = FileLock(LEASES / f"{device}.{slot}", timeout=0, mode=0o666, is_singleton=False)
                 try:
                     lock.acquire()
                 except Timeout:
@@ -49,26 +52,31 @@ def visible_devices() -> list[str]:
 
 
 def choose(name: str, threads: int) -> torch.device:
-    """The device of a name (auto, cpu, cuda, cuda:N).
+    """The device of a name (auto, cpu, cuda, cuda:N), a GPU for this process alone.
 
-    `auto` takes a free GPU where there are some, and says what it took. Under SLURM the scheduler has chosen already.
+    `auto` takes a free GPU where there are some, else the CPU, and says what it took. Under SLURM the scheduler has
+    chosen already. Raises `UserError` for a GPU that is not here.
     """
     torch.set_num_threads(threads)
-    if name == "auto":
-        visible = visible_devices() if torch.cuda.is_available() else []
-        if not visible:
-            log.info("no GPU found: working on the CPU with %d thread(s)", threads)
-            name = "cpu"
-        elif "SLURM_JOB_ID" in os.environ:
-            name = "cuda"
-        else:
-            name = f"cuda:{visible.index(lease(visible))}"
-    device = torch.device(name)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"device {name}: torch finds no GPU here; use `device: auto` or `device: cpu`")
-        log.info("working on %s", torch.cuda.get_device_name(device))
+    visible = visible_devices() if torch.cuda.is_available() else []
+    if name == "auto" and not visible:
+        log.info("no GPU found: working on the CPU with %d thread(s)", threads)
+    if name == "cpu" or (name == "auto" and not visible):
+        return torch.device("cpu")
+    number = torch.device(name).index if name != "auto" else None
+    if len(visible) <= (number or 0):
+        raise UserError(f"device {name}: torch finds {len(visible)} GPUs here; use `device: auto` or `device: cpu`")
+    if "SLURM_JOB_ID" not in os.environ:
+        number = visible.index(lease(visible if number is None else [visible[number]]))
+    device = torch.device("cuda", number or 0)
+    log.info("working on %s", torch.cuda.get_device_name(device))
     return device
+
+
+def release() -> None:
+    """Let other processes have the device that this one no longer works on."""
+    while _held:
+        _held.pop().release()
 
 
 def describe(device: torch.device) -> str:
