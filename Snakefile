@@ -3,14 +3,14 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning import experiments, leftover, upgrades
-from diversity_spectra.planning.lock import hold
+from diversity_spectra.planning.graph import steps
+from diversity_spectra.planning.lock import claim, hold
 from diversity_spectra.planning.union import plan_all
 
 min_version("9.27")
@@ -22,7 +22,8 @@ if not workflow.overwrite_configfiles:
 
 
 try:
-    PLAN = plan_all(experiments.parse(config, folder=Path(workflow.configfiles[-1]).parent))
+    # Read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
+    PLAN = plan_all(experiments.load(*workflow.configfiles, changes=workflow.config_settings.config))
 except UserError as error:
     # One line per mistake, and no traceback: nothing of the workflow is at fault.
     print(error, file=sys.stderr)
@@ -31,10 +32,11 @@ except UserError as error:
 
 
 onstart:
-    # One workflow at a time works on an experiment; the lock goes with the process, however that ends.
+    # One workflow at a time works on an experiment or on a shared result; locks go with the process, however it ends.
     try:
         for name in RESULTS:
             hold(name)
+        claim(PLAN.experiments.name, {f"{step.job.stage}/{step.job.item}" for step in steps(PLAN) if step.open})
     except UserError as error:
         raise WorkflowError(str(error)) from None
     for note in upgrades.notes(PLAN):

@@ -103,7 +103,13 @@ def test_the_tutorials_kind_is_one_small_file(tmp_path: Path) -> None:
         model = {"name": "mlp", "architecture": "mlp_small", "image_size": 28, "channels": 1, "steps": 2, "lr": 1e-3}
         model["conditions"] = {"augmentation": {"invert": [level]}}
         data = {"kind": "digits", "train_per_class": 10, "test_per_class": 2, "pool_per_class": 1}
-        config = {"experiment": "inverted", "data": data, "copies": 2, "models": [model]}
+        config = {
+            "experiment": "inverted",
+            "data": data,
+            "copies": 2,
+            "models": [model],
+            "diversity": {"per_class": 10},
+        }
         (tmp_path / "invert.yaml").write_text(yaml.safe_dump(config))
         return "invert.yaml"
 

@@ -149,7 +149,7 @@ def test_planned_sizes_of_image_folders_are_those_made(separate: bool, limits: d
                 image = Image.fromarray(np.full((10, 12, 3), index * 9, np.uint8))
                 image.save(root / part / name / ("deep" if index % 2 else "") / f"{index}.png")
     data = {"kind": "image_folder", "path": str(root), "image_size": 8, **limits}
-    made = plan_all(parse({"experiment": "own", "data": data, "models": [_mlp()]}))
+    made = plan_all(parse({"experiment": "own", "data": data, "models": [_mlp()], "diversity": {"per_class": 2}}))
     jobs = made.jobs["data"].values()
     planned = Sets({job.out: job.spec for job in jobs})
     for job in jobs:
@@ -332,6 +332,17 @@ def test_only_what_is_to_do_is_counted() -> None:
         if step.job.stage in ("evaluate", "spectra", "gather", "diversity", "compare", "report"):
             finish(step)
     assert not any(step.open for step in steps(tiny()))
+    assert [step.job.stage for step in steps(tiny(report={"palette": "deep"})) if step.open] == [
+        "data",
+        "generator",
+        "shard",
+        "shard",
+        "generate",
+        "augment",
+        "report",
+    ]  # it shows images, which are not there
+    for step in after:
+        finish(step)
     assert bill.bill(tiny(), rates)[-1] == "nothing to do: every result is there"
     changed = steps(tiny(compare={"bootstrap": 60, "permutations": 50}))
     assert [step.job.stage for step in changed if step.open] == ["compare", "report"]

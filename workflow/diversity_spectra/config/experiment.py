@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from diversity_spectra.config.conditions import Conditions
-from diversity_spectra.config.data import Data, Digits, Ood, OodUciDigits
+from diversity_spectra.config.data import Data, Digits, Ood, OodCorruption, OodUciDigits
 from diversity_spectra.config.generator import Ddpm, Generator
 from diversity_spectra.config.values import Count, Device, Experiment, LocalPath, Model, Name, Positive, key, shown
 
 # Arguments of timm that other keys stand for, or that would read files.
 SET_ELSEWHERE = {"num_classes", "in_chans", "img_size", "drop_rate", "checkpoint_path", "cache_dir", "features_only"}
+
+
+WEIGHTS = ("none", "embedded", "hub", "pretrain")
+REGISTERED = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+TABLES = re.compile(r"^(?:register_model_deprecations\(__name__, |NETWORKS = )\{(.*?)\}", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def architectures() -> frozenset[str]:
+    """Names of all networks, read off the sources that register them: importing these would import torch."""
+    timm = Path(find_spec("timm").submodule_search_locations[0], "models")
+    names: set[str] = set()
+    for source in (*timm.glob("*.py"), Path(__file__).parent.parent / "finetune" / "networks.py"):
+        text = source.read_text(encoding="utf-8")
+        names.update(REGISTERED.findall(text))
+        names.update(name for table in TABLES.findall(text) for name in re.findall(r"['\"](\w+)['\"]:", table))
+    return frozenset(names)
 
 
 class TrainedModel(Model):
@@ -73,7 +94,24 @@ class TrainedModel(Model):
     def _commit(cls, value: str) -> str:
         if value.startswith("hub@") and not re.fullmatch(r"hub@[0-9a-f]{40}", value):
             raise ValueError(f"{value!r}: after hub@ stands the commit of the weights, 40 hex digits")
+        if not value.startswith("hub@") and value not in WEIGHTS and not Path(value).suffix:
+            raise ValueError(f"{value!r} is none of {', '.join(WEIGHTS)}, and no file (.safetensors or .pth)")
         return value
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = architectures()
+        if value.partition(".")[0] not in known:
+            close = difflib.get_close_matches(value, known, n=3)
+            raise ValueError(f"no network {value!r}" + (f"; similar: {', '.join(close)}" if close else ""))
+        return value
+
+    @model_validator(mode="after")
+    def _embedded_weights(self) -> TrainedModel:
+        if self.weights == "embedded" and self.architecture != "tf_efficientnet_lite0":
+            raise ValueError("weights: embedded are those of tf_efficientnet_lite0")
+        return self
 
     @model_validator(mode="after")
     def _noise_model(self) -> TrainedModel:
@@ -175,4 +213,29 @@ class Config(Model):
             raise ValueError("generator.train_on is `pool`, but data.pool_per_class is 0")
         if any(isinstance(ood, OodUciDigits) for ood in self.ood) and not isinstance(self.data, Digits):
             raise ValueError("ood kind `uci_digits` needs data kind `digits`")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_test_sets(self) -> Config:
+        names = [getattr(ood, "name", ood.kind) for ood in self.ood if not isinstance(ood, OodCorruption)]
+        for name in names:
+            if names.count(name) > 1 or name in ("test", "synthetic") or name.startswith("test-"):
+                raise ValueError(f"ood: the name {name!r} is taken, another test set has it")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_images(self) -> Config:
+        real = self.data.train_per_class
+        made = getattr(self.generator, "images_per_class", None)
+        for name, images in (("data.train_per_class", real), ("generator.images_per_class", made)):
+            if images and images < self.diversity.per_class:
+                raise ValueError(f"diversity.per_class is {self.diversity.per_class}, but {name} only {images}")
+        for model in self.models:
+            ratios = [ratio for synthetic in model.conditions.synthetic for ratio in synthetic.ratios]
+            ratios += [combined.synthetic for combined in model.conditions.combinations if combined.synthetic]
+            if real and made and max(ratios, default=0) * real > made:
+                raise ValueError(
+                    f"model {model.name!r}: {max(ratios):g} synthetic images per real one are {max(ratios) * real:g} per"
+                    f" class, but generator.images_per_class is {made}"
+                )
         return self

@@ -22,7 +22,9 @@ class Ddpm(Model):
     train_steps: Count = key(800, description="optimiser steps of the diffusion model")
     batch_size: int = key(64, ge=1, le=65536, description="images per step")
     lr: Positive = key(2e-3, le=1, description="learning rate of AdamW, constant after warm-up")
-    channels: list[Annotated[int, Field(ge=8, le=2048)]] = key([24, 48], min_length=1, description="UNet widths")
+    channels: list[Annotated[int, Field(ge=8, le=2048, multiple_of=8)]] = key(
+        [24, 48], min_length=1, description="UNet widths, in multiples of 8"
+    )
     inference_steps: int = key(10, ge=1, le=1000, description="DPM-Solver++ steps per image")
     guidance: float = key(1.5, ge=0, le=50, description="classifier-free guidance (1 = none); lower is more diverse")
     shards: int = key(1, ge=1, le=10000, description="parts that may be generated side by side")

@@ -76,9 +76,25 @@ class Sweep(Model):
         return self
 
 
-def load(path: str | Path) -> Experiments:
-    """Read a file strictly. Raises `ConfigError` with one line per mistake."""
-    return parse(configuration.read_yaml(path), str(path), Path(path).parent)
+def load(*paths: str | Path, changes: dict | None = None) -> Experiments:
+    """Read a file strictly; on it are laid further files, then `changes`, key by key as Snakemake does.
+
+    Raises `ConfigError` with one line per mistake.
+    """
+    values: dict = {}
+    for found in [*map(configuration.read_yaml, paths), changes or {}]:
+        values = merged(values, found)
+    return parse(values, str(paths[-1]), Path(paths[-1]).parent)
+
+
+def merged(base: dict, changes: dict) -> dict:
+    """`changes` laid over `base`, mappings key by key."""
+    both = {key: merged(base[key], change) for key, change in changes.items() if _are_mappings(base.get(key), change)}
+    return {**base, **changes, **both}
+
+
+def _are_mappings(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def parse(values: dict, source: str = "config", folder: str | Path = ".") -> Experiments:

@@ -18,11 +18,19 @@ from diversity_spectra.files import sha256, write_json
 MEMORY = Path("results/cache/fingerprints.json")
 
 
-def fingerprint(path: str) -> str:
-    """Hex digest of a file, or of a folder's file names and contents. Raises `UserError` if there is no such path."""
-    root = Path(path)
-    if not root.exists():
-        raise UserError(f"{path}: no such file or folder")
+def fingerprint(path: str, key: str) -> str:
+    """Hex digest of a file, or of a folder's file names and contents.
+
+    Raises `UserError`, naming the configuration's key, for a file that is not there or cannot be read.
+    """
+    try:
+        return _fingerprint(Path(path))
+    except OSError as error:
+        raise UserError(f"{key}: {error.filename or path}: {error.strerror.lower()}") from None
+
+
+def _fingerprint(root: Path) -> str:
+    root.stat()
     memory = _remembered()
     files = [root] if root.is_file() else sorted(_walk(root))
     total = hashlib.sha256()
