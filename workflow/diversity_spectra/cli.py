@@ -1,4 +1,4 @@
-"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check` and `why`.
+"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check`, `why` and `plot-esd`.
 
 Every subcommand is a module `command` with `configure(parser)` and `run(arguments)`; only the one that is asked for is
 imported, so planning never pays for torch.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 
 from diversity_spectra import __version__
@@ -37,6 +38,8 @@ SUBCOMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     ledger.begin()
+    # Without a handler a SIGTERM would end Python at once and leave temporary folders behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(prog="diversity-spectra", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")

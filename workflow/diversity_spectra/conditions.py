@@ -86,7 +86,7 @@ def expand(families: Conditions) -> list[Condition]:
 
 def _combine(combination: Combination, where: str) -> Condition:
     recipe = DataRecipe(
-        augmentations=tuple((kind, float(level)) for kind, level in combination.augmentation.items()),
+        augmentations=tuple((kind, float(combination.augmentation[kind])) for kind in sorted(combination.augmentation)),
         synthetic=combination.synthetic or 0.0,
     )
     parts = []

@@ -69,6 +69,7 @@ def read_job(text: str, out: str | None = None) -> dict:
     missing = [key for key in ("settings", "inputs", "out") if key not in job]
     if missing:
         raise UserError(f"--job lacks {', '.join(missing)}; copy it from `snakemake -np` or from a spec.json")
+    job = {"key": "by-hand", "name": "by-hand", **job}
     if out:
         job["out"] = out
     ledger.open_job(job)
@@ -136,7 +137,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_input(path: str) -> None:
+def check_input(path: str | Path) -> None:
     """Compare a result folder with the digests in its record. Raises `UserError` naming the damaged file."""
     folder = Path(path)
     if not folder.exists():

@@ -52,11 +52,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def move_folder(source: Path, target: Path) -> None:
-    """Put `source` in the place of `target` on the same file system."""
+    """Put `source` in the place of `target` on the same file system; what was there goes only when it is in place."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    source.replace(target)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
+        if target.exists():
+            target.replace(Path(aside) / target.name)
+        source.replace(target)
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -44,7 +44,8 @@ class Job:
 
     @property
     def key(self) -> str:
-        return digest({"stage": self.stage, "code": self.code, "settings": self.settings, "inputs": self.inputs})
+        settings = _counted(self.settings)
+        return digest({"stage": self.stage, "code": self.code, "settings": settings, "inputs": self.inputs})
 
     @property
     def item(self) -> str:
@@ -72,9 +73,16 @@ class Job:
         return canonical(self.spec)
 
 
+def _counted(settings: object) -> object:
+    """Settings without the paths whose content has a fingerprint beside them: moving files changes nothing."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _counted(value) for key, value in settings.items() if f"{key}_fingerprint" not in settings}
+
+
 @cache
 def code_digest(stage: str, *modules: str) -> str:
-    """Digest of the syntax trees of a stage's modules and of the package modules they import, and of its templates.
+    """Digest of the syntax trees of a stage's command and of the package modules it imports, and of its templates.
 
     modules: dotted names below the package of what the job finds by name, such as its kinds of augmentation.
     Comments, docstrings and formatting do not count.
@@ -89,7 +97,7 @@ def code_digest(stage: str, *modules: str) -> str:
 
 
 def _reached(stage: str, modules: tuple[str, ...]) -> dict[str, Path]:
-    queue = [*modules, *(f"{stage}.{path.stem}" for path in sorted((PACKAGE / stage).glob("*.py")))]
+    queue = [*modules, f"{stage}.command"]
     reached: dict[str, Path] = {}
     while queue:
         module = queue.pop()

@@ -26,6 +26,15 @@ def write_table(path: str | Path, frame: pd.DataFrame) -> None:
             raise UserError(f"{path}: a table's name ends in .parquet or .csv")
 
 
+def write_both(folder: Path, name: str, frame: pd.DataFrame) -> None:
+    """Write `frame` as Parquet, and as CSV where it is small enough to be opened as such."""
+    write_table(folder / f"{name}.parquet", frame)
+    if len(frame) < CSV_ROWS:
+        write_table(folder / f"{name}.csv", frame)
+    else:
+        (folder / f"{name}.csv").unlink(missing_ok=True)
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 

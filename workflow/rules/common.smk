@@ -4,14 +4,18 @@ What the rules share: where a job's settings, inputs and outputs are looked up i
 
 import os
 import re
+from pathlib import Path
 
 from diversity_spectra.compare import TABLES
+from diversity_spectra.costs.work import takes_device
+from diversity_spectra.files import write_json
 from diversity_spectra.planning.plan import files, files_in
 from diversity_spectra.report import figures
 from diversity_spectra.sweep import COMBINED
 from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES
 from diversity_spectra.sweep import TABLES as SWEEP_TABLES
 
+LONGEST = 100_000  # characters; Linux allows 131,072 in one argument
 EXECUTION = PLAN.experiments.execution
 COMPARE = PLAN.named("compare")
 
@@ -20,9 +24,19 @@ RESULTS = {config.experiment: (TABLES, figures(config)) for config in PLAN.exper
 RESULTS |= {sweep: (SWEEP_TABLES, SWEEP_FIGURES) for sweep in PLAN.named("sweep")}
 
 
+def told(job):
+    """The job as its stage reads it: canonical JSON, or a file with it where that is too long for a command line."""
+    if len(job.text) < LONGEST:
+        return job.text
+    place = Path(f"results/cache/.jobs/{job.stage}-{job.key}.json")
+    if not place.exists():
+        write_json(place, job.spec)
+    return str(place)
+
+
 def job(stage):
-    """The canonical JSON of the job that a rule's wildcards name."""
-    return lambda wildcards: PLAN.job(stage, wildcards.item).text
+    """The job that a rule's wildcards name."""
+    return lambda wildcards: told(PLAN.job(stage, wildcards.item))
 
 
 def untracked(text):
@@ -31,7 +45,6 @@ def untracked(text):
 
 
 DEVICE = untracked(f"--device {EXECUTION.device}")
-GPU = 0 if EXECUTION.device == "cpu" else 1
 
 
 def drawn(name, captions):
@@ -44,9 +57,10 @@ def drawn(name, captions):
     return list(map(listed, RESULTS[name][1]))
 
 
-def gpu_where(stage, needed):
-    """One GPU for those jobs of a stage that have a use for it."""
-    return lambda wildcards: GPU if needed(PLAN.job(stage, wildcards.item)) else 0
+def gpu(stage):
+    """One GPU for those jobs of a stage that have a use for it, where the configuration may use one at all."""
+    allowed = EXECUTION.device != "cpu"
+    return lambda wildcards: int(allowed and takes_device(PLAN.job(stage, wildcards.item).spec))
 
 
 def grown(amount):

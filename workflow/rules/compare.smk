@@ -42,6 +42,6 @@ rule compare:
     conda:
         "../../envs/environment.yaml"
     params:
-        job=lambda wildcards: COMPARE[wildcards.experiment].text,
+        job=lambda wildcards: told(COMPARE[wildcards.experiment]),
     shell:
         "diversity-spectra compare --job {params.job:q} >{log} 2>&1"

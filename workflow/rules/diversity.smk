@@ -22,7 +22,7 @@ rule diversity:
         "../../envs/environment.yaml"
     threads: EXECUTION.threads
     resources:
-        gpu=gpu_where("diversity", lambda job: job.settings["embedding"] != "none"),
+        gpu=gpu("diversity"),
         mem_mb=grown(16_000),
         runtime=grown(120),
     params:

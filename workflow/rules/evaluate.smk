@@ -25,7 +25,7 @@ for block in PLAN.blocks():
             "../../envs/environment.yaml"
         threads: EXECUTION.threads
         resources:
-            gpu=GPU,
+            gpu=gpu("evaluate"),
             mem_mb=grown(16_000),
             runtime=grown(240),
         params:

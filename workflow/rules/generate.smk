@@ -24,7 +24,7 @@ rule generator:
         "../../envs/environment.yaml"
     threads: EXECUTION.threads
     resources:
-        gpu=GPU,
+        gpu=gpu("generator"),
         mem_mb=grown(16_000),
         runtime=240,
     params:
@@ -53,7 +53,7 @@ rule shard:
         "../../envs/environment.yaml"
     threads: EXECUTION.threads
     resources:
-        gpu=GPU,
+        gpu=gpu("shard"),
         mem_mb=grown(16_000),
         runtime=grown(240),
     params:

@@ -25,6 +25,6 @@ for experiment, report_job in PLAN.named("report").items():
         conda:
             "../../envs/environment.yaml"
         params:
-            job=report_job.text,
+            job=told(report_job),
         shell:
             "diversity-spectra report --job {params.job:q} >{log} 2>&1"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job
-from diversity_spectra.tables import CSV_ROWS, read_table, write_table
+from diversity_spectra.tables import read_table, write_both
 
 EXAMPLE = """example:
   diversity-spectra compare --inputs results/digits/tables --out results/digits/tables --options '{"bootstrap": 2000}'
@@ -43,9 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--options: not a JSON object of settings: {error}") from error
     tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
     for name, table in compare(tables, options).items():
-        write_table(arguments.out / f"{name}.parquet", table)
-        if len(table) < CSV_ROWS:
-            write_table(arguments.out / f"{name}.csv", table)
+        write_both(arguments.out, name, table)
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from diversity_spectra.execution import add_job, publish, read_job
+from diversity_spectra.execution import add_job, check_input, publish, read_job
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,8 @@ def run(arguments: argparse.Namespace) -> None:
     job = read_job(arguments.job, arguments.out)
     runs, evaluation, spectra = [], [], []
     for entry in job["settings"]["runs"]:
+        for stage in ("finetune", "evaluate", "spectra"):
+            check_input(entry[stage])
         identity = {key: entry[key] for key in ("model", "condition", "seed")}
         summary = json.loads((Path(entry["finetune"]) / "run.json").read_text())
         depth = {layer: position for position, layer in enumerate(summary.pop("layers"))}

@@ -6,9 +6,9 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from diversity_spectra.execution import read_job, record
+from diversity_spectra.execution import check_input, read_job, record
 from diversity_spectra.files import write_json
-from diversity_spectra.tables import CSV_ROWS, write_table
+from diversity_spectra.tables import write_both
 
 
 def run_job(arguments: argparse.Namespace) -> None:
@@ -22,6 +22,8 @@ def run_job(arguments: argparse.Namespace) -> None:
     job = read_job(arguments.job)
     settings = dict(job["settings"])
     conditions, diversity = settings.pop("conditions"), settings.pop("diversity")
+    for folder in diversity.values():
+        check_input(folder)
     tables = {
         name: pd.concat(
             [pd.read_parquet(Path(part) / f"{name}.parquet") for part in job["inputs"]["runs"]], ignore_index=True
@@ -38,7 +40,5 @@ def run_job(arguments: argparse.Namespace) -> None:
     tables.update(compare(tables, Options.from_json(settings)))
     out = Path(job["out"])
     for name in TABLES:
-        write_table(out / f"{name}.parquet", tables[name])
-        if len(tables[name]) < CSV_ROWS:
-            write_table(out / f"{name}.csv", tables[name])
+        write_both(out, name, tables[name])
     write_json(out / "spec.json", record(job, out, started))

@@ -118,7 +118,12 @@ def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
     config = made.config
 
     def prepared(chosen: configuration.Data | configuration.Ood, name: str, split: str, **inputs: str) -> Job:
-        settings = {"source": _with_fingerprint(chosen.model_dump()), "split": split, "seed": config.seed}
+        described = with_fingerprint(chosen.model_dump(), "data" if chosen is config.data else "ood")
+        if chosen.kind != "digits":
+            # The test images do not depend on how many are trained on, nor these on how many are tested on.
+            unread = ("train_per_class", "pool_per_class") if split == "test" else ("test_per_class",)
+            described = {key: value for key, value in described.items() if key not in unread}
+        settings = {"source": described, "split": split, "seed": config.seed}
         job = made.add("data", name, settings, **inputs)
         if not getattr(chosen, "download", True):
             made.offline.add(job.item)
@@ -148,7 +153,7 @@ def _plan_generator(made: Plan, train: Job, pool: Job | None) -> Job | None:
     generator = made.config.generator
     if generator is None:
         return None
-    settings = {**_with_fingerprint(generator.model_dump()), "seed": made.config.seed}
+    settings = {**with_fingerprint(generator.model_dump(), "generator"), "seed": made.config.seed}
     shards = settings.pop("shards", 1)
     source = pool if settings.get("train_on") == "pool" else train
     inputs = {"images": source.out}
@@ -188,11 +193,11 @@ def _plan_pretrained(made: Plan, model: TrainedModel, pool: Job | None) -> str |
     if model.weights == "pretrain":
         recipe = ("resize", "batch_size", "lr", "warmup", "clip", "freeze_norm", "precision", "label_smoothing")
         source |= {key: getattr(model, key) for key in recipe}
-        source |= {"steps": model.pretrain_steps, "weight_decay": 0.0, "flip": False, "on_divergence": "fail"}
+        source |= {"steps": model.pretrain_steps, "weight_decay": 0.0, "flip": False}
         source["seed"] = made.config.seed
         return made.add("pretrained", model.name, source, code="finetune", images=pool.out if pool else None).out
     if Path(model.weights).suffix:
-        source["fingerprint"] = fingerprint(model.weights)
+        source["weights_fingerprint"] = fingerprint(model.weights, f"{model.name}: weights")
     return made.add("pretrained", model.name, source, code="finetune").out
 
 
@@ -205,14 +210,15 @@ def _plan_runs(
     training_set = _plan_training_set(made, condition.recipe, train, generated)
     name = f"{model.name}/{condition.name}"
     if condition.checkpoint:
-        settings = {**network, "checkpoint": condition.checkpoint, "fingerprint": fingerprint(condition.checkpoint)}
+        content = fingerprint(condition.checkpoint, f"{name}: checkpoint")
+        settings = {**network, "checkpoint": condition.checkpoint, "checkpoint_fingerprint": content}
         finetune = made.add("finetune", name, settings, train=training_set)
         seeds: tuple[int, ...] = (0,)
     else:
         recipe = ("steps", "batch_size", "lr", "warmup", "clip", "freeze_norm", "precision", "flip")
         settings = {
             **network,
-            **{key: getattr(model, key) for key in (*recipe, "label_smoothing", "on_divergence")},
+            **{key: getattr(model, key) for key in (*recipe, "label_smoothing")},
             # Named only where they are used, so that results without them are found again.
             **{key: value for key in ("compile", "ema") if (value := getattr(model, key))},
             "dropout": condition.dropout,
@@ -233,6 +239,9 @@ def _plan_runs(
 
 def _plan_diversity(made: Plan, train: Job, test: Job, generated: Job | None) -> None:
     settings = {**made.config.diversity.model_dump(), "seed": made.config.seed}
+    weights = made.config.diversity.embedding.partition(":")[2]
+    if Path(weights).suffix:
+        settings["weights_fingerprint"] = fingerprint(weights, "diversity.embedding")
     for name, folder in dict(made.training_sets).items():
         made.add("diversity", name, settings, images=folder)
     if generated:
@@ -284,7 +293,7 @@ def _plan_results(made: Plan) -> None:
         "report",
         config.experiment,
         {
-            **config.report.model_dump(),
+            **with_fingerprint(config.report.model_dump(), "report"),
             "experiment": config.experiment,
             # The tables lie in a fixed place, so their path does not tell which ones they are.
             "compare": compare.key,
@@ -301,20 +310,27 @@ def _plan_results(made: Plan) -> None:
 
 def _shown_sets(made: Plan) -> dict[str, str]:
     """Training sets whose samples the report shows: the real images, and the strongest level of each augmentation."""
+
+    def strength(run: Runs) -> float:
+        return run.condition.strength * (-1 if KINDS[run.condition.kind].falling else 1)
+
     augmented = [run for run in made.runs if run.condition.family == "augmentation"]
-    strongest = {run.condition.kind: run.training_set for run in sorted(augmented, key=lambda run: run.condition.strength)}
+    strongest = {run.condition.kind: run.training_set for run in sorted(augmented, key=strength)}
     names = ["plain", *(strongest[kind] for kind in sorted(strongest)[:AUGMENTATIONS_SHOWN])]
     return {name: made.training_sets[name] for name in names}
 
 
-def _with_fingerprint(source: dict) -> dict:
-    """Add the content of what a user's path names, so that changed images are noticed and touched ones are not."""
+def with_fingerprint(source: dict, place: str) -> dict:
+    """Add the content of what a user's path names: changed files are noticed, touched or moved ones change nothing.
+
+    place: where `source` stands in the configuration.
+    """
     source = dict(source)
-    for key in ("path", "images", "labels", "captions"):
+    for key in ("path", "images", "labels", "captions", "style"):
         if isinstance(source.get(key), str):
-            source[f"{key}_fingerprint"] = fingerprint(source[key])
-    if source["kind"] in ("text_to_image", "image_to_image") and Path(source["model"]).is_dir():
-        source["model_fingerprint"] = fingerprint(source["model"])
+            source[f"{key}_fingerprint"] = fingerprint(source[key], f"{place}.{key}")
+    if source.get("kind") in ("text_to_image", "image_to_image") and Path(source["model"]).is_dir():
+        source["model_fingerprint"] = fingerprint(source["model"], f"{place}.model")
     # Whether a download is allowed changes nothing about the images.
     source.pop("download", None)
     return source

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.experiments import Experiments
-from diversity_spectra.planning.plan import Plan, Runs, plan
+from diversity_spectra.planning.plan import Plan, Runs, plan, with_fingerprint
 from diversity_spectra.provenance import Job, code_digest
 
 BY_RUN = ("finetune", "evaluate", "spectra")
@@ -87,7 +87,7 @@ def _plan_sweep(experiments: Experiments, plans: tuple[Plan, ...]) -> Job:
         }
         for made, job in zip(plans, compared, strict=True)
     ]
-    look = experiments.report.model_dump(include={"palette", "style", "dpi"})
+    look = with_fingerprint(experiments.report.model_dump(include={"palette", "style", "dpi"}), "report")
     return Job(
         "sweep",
         experiments.sweep,

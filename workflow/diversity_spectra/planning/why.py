@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.experiments import load
+from diversity_spectra.planning.graph import steps
 from diversity_spectra.planning.union import plan_all
 from diversity_spectra.provenance import Job
 
@@ -25,16 +27,26 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{arguments.target}: no job of {arguments.configfile} makes this; `diversity-spectra plan` lists them"
         )
+    missing = Counter()
+    for step in steps(made):
+        missing[step.job.out] += step.open
     for job in jobs:
-        print("\n".join(explain(job)))
+        print("\n".join(explain(job, missing[job.out])))
 
 
-def explain(job: Job) -> list[str]:
-    """One line of verdict, then one line per difference to the nearest earlier result of the same name."""
+def explain(job: Job, missing: int = 0) -> list[str]:
+    """One line of verdict, then one line per difference to the nearest earlier result of the same name.
+
+    missing: how many of the job's results (runs, where it makes several) are not there.
+    """
     label = f"{job.stage}/{job.name}"
     found = list(Path(job.out).glob("spec.json")) + list(Path(job.out).glob("seed-*/spec.json"))
     if found and json.loads(found[0].read_text()).get("key") == job.key:
         ended = json.loads(found[0].read_text())["ended"]
+        if missing:
+            return [
+                f"{label}: {missing} of its runs are not there (new seeds, or deleted); the others are kept ({job.out})"
+            ]
         return [f"{label}: up to date, made {ended} ({job.out})"]
     earlier = _earlier(job)
     if earlier is None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from diversity_spectra.execution import finished, log, publish, read_job
+from diversity_spectra.execution import check_input, finished, log, publish, read_job
 from diversity_spectra.files import write_npz
 
 
@@ -23,6 +23,7 @@ def run_job(arguments: argparse.Namespace) -> None:
         if finished(f"{job['out']}/seed-{seed}", job["key"]):
             continue
         run = Path(job["inputs"]["runs"]) / f"seed-{seed}"
+        check_input(run)
         kappa = json.loads((run / "run.json").read_text())["kappa"]
         with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed) as folder:
             result = analyse(run / "model.safetensors", reference, options, kappa, arguments.threads)

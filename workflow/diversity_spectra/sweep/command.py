@@ -10,7 +10,7 @@ from pathlib import Path
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, read_job, record
 from diversity_spectra.files import atomic_file, write_json
-from diversity_spectra.tables import CSV_ROWS, write_table
+from diversity_spectra.tables import write_both
 
 EXAMPLE = """example (experiments that were run one by one):
   diversity-spectra sweep --tables results/digits/tables results/fashion/tables --out results/both
@@ -60,9 +60,7 @@ def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> Non
     from diversity_spectra.sweep.figures import DRAW
 
     for name, table in tables.items():
-        write_table(out / "tables" / f"{name}.parquet", table)
-        if len(table) < CSV_ROWS:
-            write_table(out / "tables" / f"{name}.csv", table)
+        write_both(out / "tables", name, table)
     drawn = []
     with mpl.rc_context(style.rc(settings.get("style"))):
         for figure in FIGURES:

@@ -26,16 +26,19 @@ class Kind:
     meaning: str  # of the level, with its unit
     type: type  # of the level in the configuration
     limits: dict[str, float]  # of the level, as pydantic names them: gt, ge, lt, le
+    falling: bool = False  # whether a smaller level changes the image more
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def augmentation(meaning: str, type: type = float, **limits: float) -> Callable[[Augmentation], Augmentation]:
+def augmentation(
+    meaning: str, type: type = float, falling: bool = False, **limits: float
+) -> Callable[[Augmentation], Augmentation]:
     """Register a kind of augmentation under its function's name; see `Kind`."""
 
     def register(function: Augmentation) -> Augmentation:
-        KINDS[function.__name__] = Kind(function, meaning, type, limits)
+        KINDS[function.__name__] = Kind(function, meaning, type, limits, falling)
         return function
 
     return register
