@@ -14,9 +14,11 @@ import yaml
 from diversity_spectra import config
 from diversity_spectra.conditions import expand
 from diversity_spectra.config import ConfigError, load, parse, read_yaml
+from diversity_spectra.config.experiment import architectures
 from diversity_spectra.planning import experiments
 
 ROOT = Path(__file__).parent.parent
+MODEL = {"name": "mlp", "architecture": "mlp_small", "steps": 2, "lr": 1e-3}
 CONFIGS = [ROOT / "config.yaml", *sorted(ROOT.glob("tests/configs/*.yaml"))]
 
 
@@ -74,6 +76,16 @@ def test_schema_is_current() -> None:
         ({"seed": True}, "seed: True is not allowed"),
         ({"report": {"dpi": float("nan")}}, "report.dpi"),
         ({"generator": {"kind": "text_to_image", "model": "some/model"}}, "add `revision`"),
+        ({"diversity": {"per_class": 13}}, "diversity.per_class is 13, but data.train_per_class only 12"),
+        ({"ood": [{"kind": "image_folder", "name": "test", "path": "x"}]}, "the name 'test' is taken"),
+        ({"ood": [{"kind": "uci_digits"}, {"kind": "uci_digits"}]}, "the name 'uci_digits' is taken"),
+        ({"models": [{**MODEL, "architecture": "resnet_50"}]}, "no network 'resnet_50'; similar: resnet50"),
+        ({"models": [{**MODEL, "weights": "imagenet"}]}, "'imagenet' is none of none, embedded, hub, pretrain"),
+        ({"models": [{**MODEL, "weights": "embedded"}]}, "those of tf_efficientnet_lite0"),
+        (
+            {"models": [{**MODEL, "conditions": {"synthetic": [{"ratios": [2.0]}]}}]},
+            "2 synthetic images per real one are 24 per class, but generator.images_per_class is 12",
+        ),
     ],
 )
 def test_mistakes_are_named(tiny: dict, change: dict, expected: str) -> None:
@@ -116,6 +128,21 @@ def test_yaml_is_read_strictly(tmp_path: Path, text: str, expected: str) -> None
 def test_exponents_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: 1e-3\nb: 2.0e-3\nc: 12\n")
     assert read_yaml(tmp_path / "c.yaml") == {"a": 1e-3, "b": 2e-3, "c": 12}
+
+
+def test_every_network_of_timm_is_known() -> None:
+    import timm
+
+    assert set(timm.list_models()) | {"mlp_small"} <= architectures()
+
+
+def test_further_files_and_changes_are_laid_over_key_by_key(tmp_path: Path, tiny: dict) -> None:
+    for name, values in (("base", tiny), ("other", {"seed": 5, "report": {"title": "x"}})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    changes = {"report": {"dpi": 99}}
+    (config,) = experiments.load(tmp_path / "base.yaml", tmp_path / "other.yaml", changes=changes).configs
+    assert (config.seed, config.report.title, config.report.dpi) == (5, "x", 99)
+    assert config.models == parse(tiny).models
 
 
 def test_conditions_have_readable_names() -> None:

@@ -139,3 +139,13 @@ def test_a_damaged_image_set_is_named(tmp_path: Path) -> None:
         stream.truncate(200)
     with pytest.raises(UserError, match="damaged image set"):
         imageset.load(tmp_path / "set")
+
+
+def test_classes_of_a_shifted_set_are_matched_by_name() -> None:
+    from diversity_spectra.data.command import matched
+
+    assert matched(["cat", "dog"], ["dog", "cat"], "other").tolist() == [1, 0]
+    assert matched(["0 - zero", "1 - one"], ["1", "0"], "MNIST").tolist() == [1, 0]
+    assert matched(["shirt", "boot"], ["0", "1"], "FashionMNIST").tolist() == [0, 1]
+    with pytest.raises(UserError, match="STL has the classes bird, monkey; the data set has bird, frog"):
+        matched(["bird", "monkey"], ["bird", "frog"], "STL")

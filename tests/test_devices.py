@@ -69,6 +69,25 @@ def test_waiting_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     devices._held.clear()
 
 
+def test_a_named_device_is_leased_too_and_must_be_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "LEASES", tmp_path / "leases")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices.torch.cuda, "get_device_name", lambda device: "fake")
+    assert devices.choose("cuda:1", 1).index == 1
+    assert devices.choose("auto", 1).index == 0  # the other one is taken
+    with pytest.raises(UserError, match="became free"):
+        devices.lease(["7"], patience=0.1)
+    devices.release()
+    assert devices.choose("cuda", 1).index == 0
+    devices.release()
+    with pytest.raises(UserError, match="cuda:2: torch finds 2 GPUs"):
+        devices.choose("cuda:2", 1)
+    assert oct((tmp_path / "leases").stat().st_mode)[-4:] == "1777"
+    assert all(path.stat().st_mode & 0o666 == 0o666 for path in (tmp_path / "leases").iterdir())
+
+
 def test_visible_devices_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert devices.visible_devices() == ["2", "5"]

@@ -451,3 +451,20 @@ def test_hub_weights_are_those_of_the_commit_and_the_commit_is_recorded(tmp_path
     missing = prepare("hub@" + "3" * 40)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
     assert [line[:13] for line in missing.stderr.splitlines() if line.startswith("error")] == ["error: test_r"]
+
+
+def test_a_grey_network_of_timm_sees_one_channel() -> None:
+    network = {"architecture": "test_vit", "channels": 1, "image_size": 32}
+    model = models.create(network, 3)
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 1), dtype=np.uint8)
+    batches = Images(images, np.zeros(2, int), 32, "pad", 1, models.normalisation(model), torch.device("cpu"))
+    assert model(batches.batch(torch.arange(2))[0]).shape == (2, 3)
+
+
+def test_dropout_leaves_stochastic_depth_where_it_is() -> None:
+    network = {"architecture": "test_vit", "channels": 3, "image_size": 32, "options": {"drop_path_rate": 0.2}}
+
+    def depths(model: torch.nn.Module) -> list[float]:
+        return [module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"]
+
+    assert depths(models.create(network, 3, None, 0.3, "blocks")) == depths(models.create(network, 3)) != []

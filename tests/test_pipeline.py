@@ -75,6 +75,21 @@ def test_text_to_image_does_not_depend_on_batch_or_shards(stable_diffusion: Path
     assert prompts[:4] == ["a photo of a cat", "a photo of a dog", "cat", "dog"]
 
 
+def test_a_filled_tile_gives_each_image_its_own_bits(
+    stable_diffusion: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where every call draws a whole tile."""
+    import torch
+
+    from diversity_spectra.generate import pipeline
+
+    source = pipeline.Pipeline(settings(stable_diffusion), imageset.load(real), torch.device("cpu"))
+    source.tile = 3
+    together, _ = source.draw(np.arange(4))
+    for index in (0, 3):
+        assert np.array_equal(source.draw(np.array([index]))[0][0], together[index])
+
+
 def test_captions_take_the_place_of_prompts(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("a {name}\n\na photo of {name}\n")
     by_class = tmp_path / "classes.yaml"

@@ -113,6 +113,33 @@ def test_the_words_of_a_caption_file_count(tmp_path: Path, monkeypatch: pytest.M
     assert places[0] != places[1] and places[0] == places[2]
 
 
+def test_what_a_split_does_not_read_touches_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of test images of a data set that has test images; the place of a folder of images."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("here/cat", "here/dog", "there/cat", "there/dog"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").write_bytes(b"an image")
+    own = {"ood": [], "diversity": {"per_class": 2}}
+    folder = {"kind": "image_folder", "path": "here", "pool_per_class": 2}
+    before = planned(data=folder, **own)
+    assert touched(before, planned(data={**folder, "path": "there"}, **own)) <= {
+        ("compare", "tiny"),
+        ("report", "tiny"),
+    }
+    stages = {stage for stage, _ in touched(before, planned(data={**folder, "test_per_class": 9}, **own))}
+    assert "finetune" not in stages and "evaluate" in stages
+
+
+def test_the_order_of_combined_augmentations_is_that_of_the_kinds() -> None:
+    def combined(*kinds: tuple[str, float]) -> dict:
+        models = copy.deepcopy(TINY["models"])
+        models[1]["conditions"]["combinations"] = [{"augmentation": dict(kinds)}]
+        return planned(models=models)
+
+    one, other = ("rotation", 10.0), ("gaussian_noise", 0.1)
+    assert touched(combined(one, other), combined(other, one)) <= {("report", "tiny")}
+
+
 def test_the_look_of_the_report_touches_the_report_only() -> None:
     assert touched(planned(), planned(report={"palette": "deep"})) == {("report", "tiny")}
 

@@ -285,6 +285,13 @@ def test_a_kind_of_augmentation_touches_its_own_runs_only(edited: Checkout) -> N
         (kinds / "rotation.py").write_text(rotation)
 
 
+def test_another_way_to_write_a_number_touches_nothing(edited: Checkout) -> None:
+    text = (ROOT / TINY).read_text()
+    assert "lr: 5.0e-4" in text
+    (edited.folder / "edit.yaml").write_text(text.replace("lr: 5.0e-4", "lr: 5e-4"))
+    assert would_run(edited, "edit.yaml") == {}
+
+
 def test_words_times_and_git_touch_nothing(edited: Checkout) -> None:
     package = edited.folder / "workflow/diversity_spectra"
     originals = {path: path.read_text() for path in package.rglob("*.py")}
@@ -384,6 +391,49 @@ def test_why_says_it_in_words(edited: Checkout) -> None:
     (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
     said = edited.run("diversity-spectra", "why", "finetune/mlp/dropout-0.3", "--configfile", "edit.yaml").stdout
     assert "setting lr: 0.001 -> 0.002" in said
+    config = yaml.safe_load((ROOT / TINY).read_text())
+    _mlp(config)["baseline_runs"] += 2
+    (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+    said = edited.run("diversity-spectra", "why", "finetune/mlp/baseline", "--configfile", "edit.yaml").stdout
+    assert "2 of its runs are not there" in said
+
+
+def test_two_experiments_do_not_make_the_same_results_at_once(edited: Checkout) -> None:
+    """Snakemake would delete what the other has just made before it makes it again."""
+    config = yaml.safe_load((ROOT / TINY).read_text())
+    config["experiment"] = "second"
+    _mlp(config)["conditions"]["dropout"]["rates"].append(0.1)
+    (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+    mine = next(job for job in plan_of(edited, "edit.yaml") if job.startswith("finetune/mlp/dropout-0.1-"))
+    code = f"from diversity_spectra.planning.lock import claim; claim('first', [{mine!r}]); print('held', flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(edited.folder / "workflow")}
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=edited.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert other.stdout.readline() == "held\n"
+        done = edited.snakemake("--cores", "2", config="edit.yaml", check=False)
+        assert done.returncode != 0
+        assert (
+            f"experiment 'first' (process {other.pid}) is making 1 of the same results (finetune/mlp/dropout-0.1)"
+            in (done.stderr)
+        )
+    finally:
+        other.kill()
+        other.wait()
+    # A copy of it makes nothing that is not there yet: it disturbs nobody.
+    assert "Nothing to be done" in edited.snakemake("--cores", "2").stderr
+
+
+def plan_of(checkout: Checkout, config: str) -> list[str]:
+    """All jobs of a configuration of the checkout, as `stage/name-key`."""
+    code = (
+        "import sys; from diversity_spectra.planning import experiments, union;"
+        "made = union.plan_all(experiments.load(sys.argv[1]));"
+        "print(*(f'{stage}/{item}' for stage, jobs in made.jobs.items() for item in jobs), sep='\\n')"
+    )
+    return checkout.run("python", "-c", code, config).stdout.split()
 
 
 # ---------------------------------------------------------------- growth and failure
