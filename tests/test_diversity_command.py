@@ -72,6 +72,19 @@ def test_equal_commands_write_equal_tables(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+def test_a_set_of_identical_copies_scores_as_the_plain_one(tmp_path):
+    plain, copied = write_set(tmp_path / "plain"), tmp_path / "copied"
+    copied.mkdir()
+    images, labels = (np.load(plain / f"{name}.npy") for name in ("images", "labels"))
+    manifest = pd.DataFrame({"origin": "real", "source": np.tile(np.arange(24), 8), "copy": np.repeat(range(8), 24)})
+    imageset.save(copied, np.tile(images, (8, 1, 1, 1)), np.tile(labels, 8), manifest, {"classes": CLASSES})
+    for folder in (plain, copied):
+        options = ("--embedding", "none", "--reference", plain, "--out", folder / "out.csv")
+        assert run(folder, *options, "--quality", folder / "quality.csv") == 0
+    columns = pd.read_csv(plain / "out.csv"), pd.read_csv(copied / "out.csv")
+    pd.testing.assert_frame_equal(*columns, rtol=1e-9)
+
+
 def test_only_the_images_of_the_subsamples_are_embedded(tmp_path, stub):
     folder = write_set(tmp_path / "set", per_class=50)
     options = ("--embedding", "net:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
@@ -121,7 +134,7 @@ def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--per-class", "13"], "class one has 12 images, fewer than 13; lower --per-class"),
+        (["--per-class", "13"], "class one has 12 distinct images, fewer than 13; lower --per-class"),
         (["--quality", "q.csv"], "name them with --reference"),
         (["--quality", "q.txt", "--reference", "real"], "q.txt: a table's name ends in"),
         (["--quality", "q.csv", "--reference", "other"], "classes or image shape differ"),

@@ -42,8 +42,29 @@ def test_draws_differ_by_seed_and_draw_and_not_by_the_order_of_classes():
 
 def test_a_small_class_is_named():
     _, labels = labelled()
-    with pytest.raises(ValueError, match="class bee has 20 images, fewer than 21"):
+    with pytest.raises(ValueError, match="class bee has 20 distinct images, fewer than 21"):
         vendi.subsample(labels, CLASSES, 21, 0, 0)
+
+
+def test_of_augmented_copies_distinct_pictures_are_drawn_and_any_of_their_copies():
+    _, labels = labelled()
+    copied, sources = np.tile(labels, 8), np.tile(np.arange(len(labels)), 8)
+    chosen = vendi.subsample(copied, CLASSES, 15, 0, 0, sources)
+    # The same pictures as of the plain set, so that the two differ by what was done to them alone.
+    assert np.array_equal(np.sort(sources[chosen]), vendi.subsample(labels, CLASSES, 15, 0, 0))
+    assert len(np.unique(chosen // len(labels))) > 4
+    assert list(vendi.class_sizes(copied, CLASSES, sources)) == [30, 20, 25]
+    with pytest.raises(ValueError, match="class bee has 20 distinct images, fewer than 21"):
+        vendi.subsample(copied, CLASSES, 21, 0, 0, sources)
+
+
+def test_identical_copies_change_neither_score_nor_interval():
+    rows, labels = labelled()
+    kernels = {"raw": lambda indices: (rows[indices % len(rows)], None)}
+    sources = np.tile(np.arange(len(labels)), 8)
+    copied = vendi.score_table(kernels, np.tile(labels, 8), CLASSES, 10, 4, 0, sources=sources)
+    for row, plain in zip(copied, table(rows, labels, orders=vendi.ORDERS), strict=True):
+        assert row == {**plain, **{name: pytest.approx(plain[name]) for name in ("score", "low", "high")}}
 
 
 def test_table_has_each_class_mean_and_overall():

@@ -82,10 +82,12 @@ def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None
     """Rows of the Vendi table; reads and embeds only the images that the subsamples use."""
     from diversity_spectra.diversity import vendi
 
-    per_class = arguments.per_class or _largest_sample(images)
+    sources = _sources(arguments.image_set, images)
+    per_class = arguments.per_class or _largest_sample(images, sources)
+    sampled = images.labels, images.classes, per_class
     draws = range(arguments.subsamples)
     try:
-        chosen = [vendi.subsample(images.labels, images.classes, per_class, arguments.seed, draw) for draw in draws]
+        chosen = [vendi.subsample(*sampled, arguments.seed, draw, sources) for draw in draws]
     except ValueError as error:
         raise UserError(f"{arguments.image_set}: {error}; lower --per-class") from None
     used = np.unique(chosen)
@@ -103,8 +105,7 @@ def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None
     if embed:
         features = embed(images, used)
         kernels["embedding"] = lambda indices: (features[np.searchsorted(used, indices)], None)
-    sampling = (images.labels, images.classes, per_class, arguments.subsamples, arguments.seed)
-    return vendi.score_table(kernels, *sampling, arguments.orders)
+    return vendi.score_table(kernels, *sampled, arguments.subsamples, arguments.seed, arguments.orders, sources)
 
 
 def _quality(
@@ -126,10 +127,12 @@ def _quality(
     for name, reference in real.items():
         others = spaces(reference)
         if name == "train" and embed:
-            per_class = min(_largest_sample(images), _largest_sample(reference), arguments.per_class or len(images))
+            sources = _sources(arguments.reference, reference), _sources(arguments.image_set, images)
+            largest = map(_largest_sample, (reference, images), sources)
+            per_class = min(*largest, arguments.per_class or len(images))
             sides = (others["embedding"], reference.labels, features["embedding"], images.labels)
             sampling = (images.classes, per_class, arguments.subsamples, arguments.seed)
-            table += quality.distance_table(*sides, *sampling)
+            table += quality.distance_table(*sides, *sampling, *sources)
         columns = {"image": np.arange(len(images)), "label": np.array(images.classes)[images.labels], "set": name}
         for space, rows in features.items():
             found = quality.near_copies(*(_comparable(side, space) for side in (rows, others[space])))
@@ -161,10 +164,22 @@ def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
     return lambda members, indices: embedding.embed(members.images, indices, model, size, mean, std, arguments.device)
 
 
-def _largest_sample(images: ImageSet) -> int:
+def _sources(folder: Path, images: ImageSet) -> np.ndarray:
+    """Number (N,) of the picture that each image is a variant of; without a manifest of copies, each its own."""
+    import pandas as pd
+
+    path = Path(folder) / "manifest.parquet"
+    manifest = imageset.read_manifest(folder) if path.exists() else pd.DataFrame()
+    if not {"origin", "source", "copy"} <= set(manifest):
+        return np.arange(len(images))
+    return manifest.groupby(["origin", "source"], sort=False).ngroup().to_numpy()
+
+
+def _largest_sample(images: ImageSet, sources: np.ndarray) -> int:
     """The share of the smallest class that is drawn unless a number is asked for, at least 2."""
-    smallest = int(np.bincount(images.labels, minlength=len(images.classes)).min())
-    return max(2, int(SHARE * smallest))
+    from diversity_spectra.diversity.vendi import class_sizes
+
+    return max(2, int(SHARE * class_sizes(images.labels, images.classes, sources).min()))
 
 
 def _load_real(arguments: argparse.Namespace, images: ImageSet) -> dict[str, ImageSet]:

@@ -108,19 +108,41 @@ def batches(rows: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def subsample(labels: np.ndarray, classes: Sequence[str], per_class: int, seed: int, draw: int) -> np.ndarray:
+def subsample(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    per_class: int,
+    seed: int,
+    draw: int,
+    sources: np.ndarray | None = None,
+) -> np.ndarray:
     """Indices (C, per_class) of images drawn without replacement from each class.
 
-    The draw depends on the seed, the class's name and its images alone: not on the order or number of classes.
-    Raises ValueError for a class with fewer than `per_class` images.
+    `sources` (N,) numbers the picture that each image is a variant of, by first appearance; left out, every image is
+    its own. Pictures are drawn, and one variant of each: drawn from all variants, a set would lose diversity to
+    repeats of one picture. The draw depends on the seed, the class's name and its images alone: not on the order or
+    number of classes. Raises ValueError for a class with fewer than `per_class` pictures.
     """
+    sources = np.arange(len(labels)) if sources is None else sources
     chosen = []
     for index, name in enumerate(classes):
         members = np.flatnonzero(labels == index)
-        if len(members) < per_class:
-            raise ValueError(f"class {name} has {len(members)} images, fewer than {per_class}")
-        chosen.append(np.sort(np.random.default_rng(derive_seed(seed, name, draw)).permutation(members)[:per_class]))
+        _, first, source = np.unique(sources[members], return_index=True, return_inverse=True)
+        if len(first) < per_class:
+            raise ValueError(f"class {name} has {len(first)} distinct images, fewer than {per_class}")
+        rng = np.random.default_rng(derive_seed(seed, name, draw))
+        drawn = source[rng.permutation(first)[:per_class]]
+        variants, by_source = np.bincount(source), np.argsort(source, kind="stable")
+        start = np.cumsum(variants) - variants
+        chosen.append(np.sort(members[by_source[start[drawn] + rng.integers(variants[drawn])]]))
     return np.stack(chosen)
+
+
+def class_sizes(labels: np.ndarray, classes: Sequence[str], sources: np.ndarray | None = None) -> np.ndarray:
+    """Number (C,) of distinct pictures of each class; `sources` as in `subsample`."""
+    if sources is not None:
+        labels = labels[np.unique(sources, return_index=True)[1]]
+    return np.bincount(labels, minlength=len(classes))[: len(classes)]
 
 
 def interval(values: np.ndarray, drawn: int, available: int) -> tuple[float, float]:
@@ -130,7 +152,7 @@ def interval(values: np.ndarray, drawn: int, available: int) -> tuple[float, flo
     available they are all equal. Two errors are added: only K were drawn, s^2 / K, and the set is itself a sample,
     s^2 drawn / (available - drawn) (the delete-d jackknife, Shao & Wu 1989, Ann. Stat. 17, 1176); the quantile is
     Student's with K - 1 degrees of freedom. NaN where K < 2 or nothing was left out. The items must be a sample of
-    independent ones: for augmented copies of the same pictures, or one generator, it is given these.
+    independent ones, so variants of one picture count once in `available`; of one generator, it is given that one.
     """
     if len(values) < 2 or drawn >= available:
         return math.nan, math.nan
@@ -147,19 +169,20 @@ def score_table(
     subsamples: int,
     seed: int,
     orders: Sequence[float] = ORDERS,
+    sources: np.ndarray | None = None,
 ) -> list[dict]:
     """Tidy rows kernel, order, label, score, low, high, n: each class, their `mean`, and `overall` (all pooled).
 
     `kernels` maps a name to a function that takes the chosen indices (C * per_class,) and returns their feature rows
-    and the centre (or None). All kernels see the same subsamples. `score` is the mean over subsamples; n is the number
-    of images per class in every row, `overall` included.
+    and the centre (or None). All kernels see the same subsamples, drawn by `sources` as in `subsample`. `score` is the
+    mean over subsamples; n is the number of images per class in every row, `overall` included.
     """
-    sizes = np.bincount(labels, minlength=len(classes))[: len(classes)]
+    sizes = class_sizes(labels, classes, sources)
     names = [*classes, "mean", "overall"]
     available = [*sizes, sizes.min(), sizes.min()]
     scores = np.empty((len(kernels), len(orders), len(names), subsamples))
     for draw in range(subsamples):
-        chosen = subsample(labels, classes, per_class, seed, draw)
+        chosen = subsample(labels, classes, per_class, seed, draw, sources)
         for k, features in enumerate(kernels.values()):
             rows, centre = features(chosen.ravel())
             parts = [rows[i * per_class : (i + 1) * per_class] for i in range(len(classes))]
