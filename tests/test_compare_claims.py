@@ -1,9 +1,11 @@
 """Simulated worlds with a known answer: claims, controls and the metric must find it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from worlds import DATA_FAMILIES, world
 
+from diversity_spectra.compare.metric import _add_diversity
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 
@@ -87,3 +89,34 @@ def test_validation_ranks_predictors():
     assert row["correlation"]["diversity_gain_embedding"] > 0.8
     assert row["low"]["diversity_gain_embedding"] > 0
     assert row["correlation"]["diversity_gain_embedding"] > row["correlation"]["regularisation_gain"]
+
+
+def test_an_unknown_error_of_the_diversity_is_not_a_vanishing_one():
+    tables = world("supported")
+    tables["diversity"] = tables["diversity"].assign(low=np.nan, high=np.nan)
+    found = compare(tables, FAST)
+    metric = found["metric"].query("training_set != 'real'")
+    assert metric["diversity_gain_pixel"].notna().all()
+    assert metric[["diversity_gain_pixel_low", "diversity_gain_pixel_high", "efficiency_pixel"]].isna().all(axis=None)
+    claim = found["claims"].set_index("claim").loc["c"]
+    assert claim["verdict"] == "inconclusive"
+    assert "pixel +0.18 [not known]" in claim["reason"]
+
+
+def test_intervals_of_the_diversity_follow_the_level():
+    table = world("supported")["diversity"]
+    sets, drawn = pd.DataFrame({"training_set": ["synthetic-1.0"], "regularisation_gain": 1.0}), np.ones((100, 1))
+    width = {}
+    for level in (0.05, 0.5):
+        metric = sets.copy()
+        _add_diversity(metric, drawn, table, "real", Options(level=level))
+        width[level] = float((metric["diversity_gain_pixel_high"] - metric["diversity_gain_pixel_low"]).iloc[0])
+    assert width[0.5] / width[0.05] == pytest.approx(0.6745 / 1.96, rel=1e-3)
+
+
+def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
+    tables = world("supported")
+    known = compare(tables, FAST)["claims"].set_index("claim")["reason"]["c"]
+    vague = tables["diversity"].copy()
+    vague.loc[vague["training_set"] == "real", ["low", "high"]] = 0.0, 100.0
+    assert compare({**tables, "diversity": vague}, FAST)["claims"].set_index("claim")["reason"]["c"] == known

@@ -127,12 +127,12 @@ ALIGNMENT = {
 
 DIVERSITY_GAIN = Column(
     "nats",
-    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval from those of the scores",
+    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval at 1 - level from those of the scores, empty where they are",
     "compare.metric.vendi_gains",
 )
 EFFICIENCY = Column(
     "noise sd / nat",
-    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0",
+    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0 or is not known",
     "compare.metric.metric_table",
 )
 WITH_EMBEDDING = "an embedding (`diversity.embedding`)"

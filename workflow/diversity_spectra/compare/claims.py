@@ -14,7 +14,7 @@ from scipy import stats
 from diversity_spectra.compare.alignment import family_weights
 from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.crossfit import Shifts
-from diversity_spectra.compare.metric import vendi_gains
+from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -136,14 +136,14 @@ def synthetic_adds_most(evidence: Evidence) -> Claim:
     effect, low, high = evidence.benefits.contrast(weights, "ood_accuracy", level)
     if not np.isfinite(effect):
         return _undecided("c", statement, estimand, "no out-of-distribution accuracy was measured")
-    rows = evidence.conditions.set_index("condition")
-    gains = vendi_gains(evidence.diversity, rows["training_set"], rows["training_set"].iloc[0])
-    factors = np.array([weights.get(name, 0.0) for name in rows.index])
+    # Sets are compared with each other: the baseline's score, and its error, would cancel.
+    by_set = evidence.conditions.set_index("condition")["training_set"]
+    factors = pd.Series(weights).groupby(by_set, sort=False).sum()
     parts = {}
-    for kernel, columns in gains.items():
-        gain, spread = np.where(factors[:, None] != 0, columns, 0.0).T
-        half = stats.norm.ppf(1 - level / 2) * np.sqrt(factors**2 @ spread**2)
-        parts[kernel] = (factors @ gain, factors @ gain - half, factors @ gain + half)
+    for kernel, logs in log_vendi(evidence.diversity, factors.index).items():
+        difference, spread = factors @ logs[:, 0], np.sqrt(factors**2 @ logs[:, 1] ** 2)
+        half = stats.norm.ppf(1 - level / 2) * spread
+        parts[kernel] = (difference, difference - half, difference + half)
     signs = {_by_sign(part_low, part_high) for _, part_low, part_high in parts.values()}
     diverse = signs.pop() if len(signs) == 1 else INCONCLUSIVE
     helps = _by_sign(low, high)
@@ -279,4 +279,7 @@ def _plain(family: str) -> str:
 
 
 def _interval(effect: float, low: float, high: float, digits: int = 2) -> str:
-    return f"{effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    if not np.isfinite(effect):
+        return "not known"
+    ends = f"{low:+.{digits}f}, {high:+.{digits}f}" if np.isfinite([low, high]).all() else "not known"
+    return f"{effect:+.{digits}f} [{ends}]"
