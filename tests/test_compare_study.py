@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from worlds import world
 
 from diversity_spectra.cli import main
+from diversity_spectra.compare.features import BULK_MEASURES, TAIL_MEASURES, collect
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import OUTPUTS, compare
 from diversity_spectra.errors import UserError
@@ -156,6 +157,21 @@ def test_missing_measures_and_tables():
         compare({**tables, "runs": tables["runs"].drop(columns="kappa")}, FAST)
     with pytest.raises(UserError, match="baseline"):
         compare({**tables, "conditions": tables["conditions"].query("family != 'baseline'")}, FAST)
+
+
+def test_a_failed_fit_is_no_measurement():
+    """The convention weightwatcher writes -1 for one."""
+    tables = world(seeds=3, baseline_runs=8)
+    runs, conditions = tables["runs"], tables["conditions"]
+    failed = (tables["spectra"]["layer"] == "fc1") & (tables["spectra"]["seed"] == 0)
+    spectra = tables["spectra"].assign(status=np.where(failed, "failed", "success"))
+    spectra.loc[failed, ["alpha", "D", "xmin", "num_pl_spikes", "mp_softrank", "num_spikes"]] = -1.0
+    features = collect(spectra, runs, conditions)
+    lost = np.isnan(features.vectors).mean(axis=0)
+    gone = features.names.loc[(lost > 0) & (lost < 1)]
+    assert set(gone["layer"]) == {"fc1"}
+    assert set(gone["measure"]) == {*TAIL_MEASURES, *BULK_MEASURES}
+    assert np.nanmin(features.vectors[:, features.names["measure"] == "alpha"]) > 3
 
 
 def test_options_are_plain_json():

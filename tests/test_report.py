@@ -238,6 +238,17 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
     assert [name for name, _ in results.lead(material)] == ["mlp", "cnn"]
 
 
+def test_weightwatchers_tables_have_no_bulk_and_mark_failed_fits(tables: dict[str, pd.DataFrame]) -> None:
+    spectra = tables["spectra"].drop(columns=["mp_softrank", "num_spikes"]).assign(status="success")
+    failed = (spectra["seed"] == 0) & (spectra["layer"] == "fc1")
+    spectra.loc[failed, ["alpha", "status"]] = -1.0, "failed"
+    material = Material({**tables, "spectra": spectra})
+    measures = material.measures("mlp")
+    assert measures["mp_softrank"].isna().all()
+    assert measures["alpha"].between(3, 4).all()
+    assert drawn(material, ["mlp"])["dose_response-mlp"].svg
+
+
 def test_intervals_pool_the_variance_and_cover() -> None:
     rng = np.random.default_rng(5)
     covered = []

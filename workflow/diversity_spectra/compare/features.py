@@ -41,6 +41,8 @@ MEASURES = {
     "subspace_overlap_long": Measure(),
     "subspace_overlap_short": Measure(),
 }
+TAIL_MEASURES = ["alpha", "D", "xmin", "num_pl_spikes", "log_alpha_norm", "alpha_weighted"]
+BULK_MEASURES = ["mp_softrank", "num_spikes"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     """
     measures = [name for name in MEASURES if name in spectra.columns]
     kappa = runs.set_index(["condition", "seed"])["kappa"].to_dict() if len(runs) else {}
+    spectra = without_failed_fits(spectra)
     spectra = spectra[spectra["matrix"].isin(MATRICES) & spectra["condition"].isin(conditions["condition"])]
     run_of_row, run_keys = pd.factorize(pd.MultiIndex.from_frame(spectra[["condition", "seed"]]))
     matrices = spectra[["depth", "layer"]].drop_duplicates().sort_values(["depth", "layer"], ignore_index=True)
@@ -102,6 +105,17 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     )
     flat = (len(run_keys), len(names))
     return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
+
+
+def without_failed_fits(spectra: pd.DataFrame) -> pd.DataFrame:
+    """NaN for what follows from a failed fit: the convention weightwatcher writes -1, which is no measurement."""
+    spectra = spectra.copy()
+    for measures, column, mark in ((TAIL_MEASURES, "status", "failed"), (BULK_MEASURES, "mp_softrank", -1)):
+        if column in spectra:
+            own = [name for name in measures if name in spectra]
+            failed = (spectra[column] == mark).to_numpy()[:, None]
+            spectra[own] = np.where(failed, np.nan, spectra[own].to_numpy(dtype=float))
+    return spectra
 
 
 def copies(spectra: pd.DataFrame) -> pd.DataFrame:

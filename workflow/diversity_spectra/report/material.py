@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from diversity_spectra.compare.features import without_failed_fits
 from diversity_spectra.report.style import Palette
 
 FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
@@ -94,14 +95,15 @@ class Material:
         return wide.reset_index()
 
     def measures(self, model: str, matrix: str = "W") -> pd.DataFrame:
-        """One row per run: each measure, mean over layers (geometric for ranks).
+        """One row per run: each measure, mean over layers (geometric for ranks); NaN where the table has no such column.
 
         Only layers that have the measure in every run count: a mean over changing layers would move by itself.
         """
         table = self.table("spectra", model)
         if table.empty:
             return pd.DataFrame(columns=["condition", "seed", *MEASURES], dtype=float)
-        table = table[table["matrix"] == matrix]
+        table = without_failed_fits(table[table["matrix"] == matrix])
+        table = table.reindex(columns=["condition", "seed", "layer", *MEASURES])
         runs = table[["condition", "seed"]].drop_duplicates().reset_index(drop=True)
         for name in MEASURES:
             wide = table.pivot_table(index=["condition", "seed"], columns="layer", values=name, aggfunc="mean")
