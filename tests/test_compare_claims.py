@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from worlds import DATA_FAMILIES, world
 
 from diversity_spectra.compare.metric import _add_diversity
@@ -33,6 +34,28 @@ def test_no_verdict_about_spectra_without_positive_controls():
         assert verdicts["verdict"]["b"] == "inconclusive"
         assert family.replace("_", " ") in verdicts["reason"]["b"]
         assert verdicts["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
+
+
+def test_families_and_single_strengths_are_corrected_apart():
+    controls = compare(world("supported", seeds=2, baseline_runs=4), FAST)["controls"]
+    for _, rows in controls.groupby(controls["condition"] == ""):
+        assert rows["q"].to_numpy() == pytest.approx(stats.false_discovery_control(rows["p"]))
+
+
+def test_what_could_have_been_seen():
+    controls = compare(world("inconclusive", seeds=5, baseline_runs=12), FAST)["controls"]
+    for _, rows in controls.groupby("family"):
+        single, family = (
+            rows.loc[own, "smallest_detectable"] for own in (rows["strength"] > 0, rows["condition"] == "")
+        )
+        # The joint test carries the noise of every strength.
+        assert 1 < family.iloc[0] / single.max() < 2
+    few = compare(
+        world("inconclusive", seeds=2, baseline_runs=4), Options(bootstrap=300, permutations=400, level=0.002)
+    )
+    assert few["controls"]["smallest_detectable"].isna().all()
+    reason = few["claims"].set_index("claim")["reason"]["a"]
+    assert "least possible p 0.0025)" in reason and "nan" not in reason
 
 
 def test_two_seeds_say_how_little_they_prove():

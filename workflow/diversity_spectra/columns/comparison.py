@@ -73,7 +73,9 @@ CONTROLS = {
         "compare.controls.control_table",
     ),
     "smallest_detectable": Column(
-        "noise sd", "effect seen with probability 0.8; of a family, its least", "compare.controls.smallest_length"
+        "noise sd",
+        "effect seen with probability 0.8; of a family, by its joint test if one strength alone has it; empty where p_floor >= level",
+        "compare.controls.smallest_length",
     ),
     "p": Column(
         "0 to 1",
@@ -86,7 +88,11 @@ CONTROLS = {
     "n": Column("runs", "runs of the condition or family", "compare.controls.control_table"),
     "n_baseline": N_BASELINE,
     "features": Column("count", "measures of matrices that make up a shift", "compare.controls.control_table"),
-    "q": Column("0 to 1", "p after Benjamini-Hochberg over all rows of the model", "compare.shift.benjamini_hochberg"),
+    "q": Column(
+        "0 to 1",
+        "p after Benjamini-Hochberg over the families of the model, or over its single strengths",
+        "compare.shift.benjamini_hochberg",
+    ),
     "detected": Column("", "q < level", "compare.controls.control_table"),
     "note": NOTE,
 }

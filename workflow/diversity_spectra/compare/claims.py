@@ -250,9 +250,10 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
         elif family not in found:
             row = evidence.controls[(evidence.controls["family"] == family) & (evidence.controls["condition"] == "")]
             q, floor, seen = (float(row[name].iloc[0]) for name in ("q", "p_floor", "smallest_detectable"))
+            power = f"; a shift of {seen:.2g} noise standard deviations per measure could have been seen"
             told.append(
                 f"the positive control {_plain(family)} is not detected (corrected p {q:.3g}, the least possible p "
-                f"{floor:.2g}; a shift of {seen:.2g} noise standard deviations per measure could have been seen)"
+                f"{floor:.2g}{power if np.isfinite(seen) else ''})"
             )
     return "; ".join(told)
 

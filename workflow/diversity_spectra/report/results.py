@@ -75,7 +75,7 @@ def lead(material: Material) -> list[tuple[str, str]]:
                 f"neither {unseen[0]} nor {listing(unseen[1:], 'or')}" if len(unseen) > 1 else f"not even {unseen[0]}"
             )
             text = f"{none} can be told from the noise between runs, so nothing can be compared with {_them(unseen)}"
-            if (whole["p_floor"] > material.level).all():
+            if (whole["p_floor"] >= material.level).all():
                 text += " (so few runs could not have shown any effect)"
         else:
             text = "no regulariser was run, so there is nothing to compare with"
