@@ -69,9 +69,9 @@ SPECTRA = {
     ),
     "entropy": Column(
         "0 to 1",
-        "-Σ p ln p / ln(matrix_rank), p = λ / Σλ",
+        "-Σ p ln p / ln(matrix_rank), p = λ / Σλ over the λ that matrix_rank counts",
         "spectra.measures.entropy",
-        weightwatcher="p + 1e-10 for p, rank + 1e-10",
+        weightwatcher="over all λ, p + 1e-10 for p, rank + 1e-10",
     ),
     "alpha": Column(
         "1",
