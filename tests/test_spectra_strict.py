@@ -54,6 +54,12 @@ def model(tmp_path):
     return tmp_path / "model.safetensors", tensors
 
 
+def test_which_matrices_are_analysed_does_not_move_a_fit(model):
+    path, _ = model
+    rows = [analyse(path, options=Options(min_eigenvalues=least)).rows.set_index("layer") for least in (8, 32)]
+    assert list(rows[0].loc["block.fc", ["alpha", "xmin"]]) == list(rows[1].loc["block.fc", ["alpha", "xmin"]])
+
+
 def test_every_parameter_has_a_row_and_every_view_its_spectrum(model):
     path, tensors = model
     result = analyse(path)

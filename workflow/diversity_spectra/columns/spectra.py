@@ -111,7 +111,7 @@ SPECTRA = {
     "sigma": Column("1", "(alpha - 1) / √n_t, the standard error of alpha", "spectra.powerlaw.fit_tail"),
     "xmin": Column(
         "λ",
-        "start of the tail: the λ above the rounding floor with the smallest D, `spectra.min_eigenvalues` values or more from it on",
+        "start of the tail: the λ above the rounding floor with the smallest D, of those with 8 values or more from it on",
         "spectra.powerlaw.fit_tail",
     ),
     "xmax": Column("λ", "end of the tail, max λ", FITTED),

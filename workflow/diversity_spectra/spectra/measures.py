@@ -94,7 +94,7 @@ def strict_measures(
     reasons = []
     if rank < 2:
         return row | {"reason": "rank below 2: no distribution of eigenvalues"}
-    tail = powerlaw.fit_tail(above, min_tail=max(2, options.min_eigenvalues))
+    tail = powerlaw.fit_tail(above)
     if tail is None:
         reasons.append(f"no power law: {rank} eigenvalues above rounding error")
     else:
@@ -105,7 +105,7 @@ def strict_measures(
         }
         if options.bootstrap:
             rng = generator(options.seed, *names, "bootstrap")
-            low, high, p = powerlaw.bootstrap(above, tail, options.bootstrap, rng, max(2, options.min_eigenvalues))
+            low, high, p = powerlaw.bootstrap(above, tail, options.bootstrap, rng)
             row |= {"alpha_low": low, "alpha_high": high, "alpha_interval": "bootstrap", "goodness_p": p}
         if options.alternatives:
             row |= alternatives.likelihood_ratios(above[-tail.n :], tail.alpha)

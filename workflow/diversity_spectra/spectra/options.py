@@ -25,8 +25,7 @@ class Options:
             gives the interval at fixed xmin, which is too narrow (docs/spectra.md), and no goodness of fit.
         alternatives: likelihood ratios of the tail against other distributions.
         subspace: number k of leading singular vectors compared with the reference; 0 for none.
-        min_eigenvalues: matrices with fewer eigenvalues are not analysed. 8 is WeightWatcher's limit, and the smallest
-            tail for which an exponent is fitted.
+        min_eigenvalues: matrices with fewer eigenvalues are not analysed; 8 is WeightWatcher's limit.
         include, exclude: patterns (`fnmatch`) of parameter names; empty `include` takes all.
     """
 
