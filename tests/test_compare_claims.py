@@ -22,6 +22,14 @@ def test_claims_of_three_worlds(name, seeds, baseline_runs):
     assert claims["reason"].str.endswith(".").all()
 
 
+def test_likeness_is_supported_by_its_whole_interval():
+    tables = world("supported")
+    found = compare(tables, FAST)["claims"].set_index("claim").loc["a"]
+    threshold = (found["low"] + found["effect"]) / 2
+    options = Options(bootstrap=300, permutations=400, similarity=threshold)
+    assert compare(tables, options)["claims"].set_index("claim")["verdict"]["a"] == "inconclusive"
+
+
 def test_no_verdict_about_spectra_without_positive_controls():
     tables = world("supported")
     for family in ("dropout", "weight_decay"):

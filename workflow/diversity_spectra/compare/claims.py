@@ -59,7 +59,7 @@ class Evidence:
 
 
 def like_regularisers(evidence: Evidence) -> Claim:
-    """(a) Supported if, for a detected control, the mean cosine is at least `similarity` and its interval above 0.
+    """(a) Supported if, for a detected control, the whole interval of the mean cosine is at least `similarity`.
 
     Contradicted if for both controls, both detected, the interval ends below `similarity`. Intervals hold for all
     controls at once (Bonferroni).
@@ -79,8 +79,9 @@ def like_regularisers(evidence: Evidence) -> Claim:
     family = max(results, key=lambda name: np.nan_to_num(results[name][0], nan=-np.inf))
     effect, low, high = results[family]
     numbers = "; ".join(f"{_plain(name)}: {_interval(*value)}" for name, value in results.items())
-    if any(value[1] > 0 and value[0] >= options.similarity for value in results.values()):
-        verdict, why = SUPPORTED, f"the shifts point along {_plain(family)} (mean cosine by control: {numbers})"
+    along = [_plain(name) for name, value in results.items() if value[1] >= options.similarity]
+    if along:
+        verdict, why = SUPPORTED, f"the shifts point along {' and '.join(along)} (mean cosine by control: {numbers})"
     elif not missing and all(value[2] < options.similarity for value in results.values()):
         verdict = CONTRADICTED
         why = f"the mean cosine stays below {options.similarity:g} with every control ({numbers})"
