@@ -66,6 +66,20 @@ def test_what_could_have_been_seen():
     assert "least possible p 0.0025)" in reason and "nan" not in reason
 
 
+def test_reasons_say_what_is_not_known():
+    tables = world("supported")
+    inside = tables["evaluation"].query("shift == 'none'")
+    reason = compare({**tables, "evaluation": inside}, FAST)["claims"].set_index("claim")["reason"]["d"]
+    assert reason.startswith("test accuracy of synthetic-1.0 is lower") and "nan" not in reason
+    reason = compare({**tables, "evaluation": inside.assign(accuracy=0.9)}, FAST)["claims"].set_index("claim")[
+        "reason"
+    ]["d"]
+    assert reason.startswith("no condition has two runs that differ in test accuracy")
+    assert (
+        compare({**tables, "evaluation": inside.iloc[:0]}, FAST)["claims"]["reason"].str.contains("no test acc").any()
+    )
+
+
 def test_two_seeds_say_how_little_they_prove():
     tables = compare(world("supported", seeds=2, baseline_runs=4), FAST)
     pairs = tables["alignment"].query("n == 2")

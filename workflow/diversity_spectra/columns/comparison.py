@@ -207,7 +207,7 @@ VALIDATION = {
         "compare.validation.rank_correlation",
     ),
     "{low,high}": Column(
-        "-1 to 1", "bootstrap interval over conditions at 1 - level", "compare.validation.rank_correlation"
+        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.validation.rank_correlation"
     ),
     "n": Column("conditions", "conditions where both are known", "compare.validation.validation_table"),
 }

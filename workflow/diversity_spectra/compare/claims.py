@@ -181,8 +181,11 @@ def too_much_hurts(evidence: Evidence) -> Claim:
         return _undecided("d", statement, estimand, "no curve of at least two synthetic amounts in this experiment")
     level = options.level / len(comparisons)
     results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for _, a, b in comparisons]
+    if not np.isfinite([effect for effect, _, _ in results]).all():
+        return _undecided("d", statement, estimand, "no test accuracy was measured")
     if not np.isfinite(results).all():
-        return _undecided("d", statement, estimand, "no test accuracy was measured, or no runs repeat")
+        why = "no condition has two runs that differ in test accuracy, so differences have no noise to be told from"
+        return _undecided("d", statement, estimand, why)
     worst = int(np.argmin([result[0] for result in results]))
     decided = int(np.argmin([result[2] for result in results]))
     verdict = INCONCLUSIVE
@@ -197,9 +200,9 @@ def too_much_hurts(evidence: Evidence) -> Claim:
     joint = "" if verdict == INCONCLUSIVE else " than"
     why = (
         f"test accuracy of {largest} {told}{joint} that of {other} ({_interval(effect, low, high, 4)}"
-        f"{', and than all smaller amounts' if verdict == CONTRADICTED else ''}); "
-        f"out of distribution the difference is {_interval(*shifted, 4)}."
+        f"{', and than all smaller amounts' if verdict == CONTRADICTED else ''})"
     )
+    why += f"; out of distribution the difference is {_interval(*shifted, 4)}." if np.isfinite(shifted[0]) else "."
     return Claim("d", statement, estimand, effect, low, high, _runs(evidence, "synthetic"), verdict, why)
 
 
