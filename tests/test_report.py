@@ -20,7 +20,7 @@ from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style
 from diversity_spectra.report.drawing import DRAW
-from diversity_spectra.report.material import Material, Samples, Spectrum, summarise
+from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -258,6 +258,13 @@ def test_intervals_pool_the_variance_and_cover() -> None:
         covered.append(((table["low"] <= 0) & (table["high"] >= 0)).mean())
     assert np.mean(covered) == pytest.approx(0.9, abs=0.04)
     assert summarise(pd.DataFrame({"condition": ["a"], "x": [1.0]}), "x")["low"].isna().all()
+
+
+def test_conditions_run_from_weak_to_strong() -> None:
+    rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
+    rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]
+    ordered = in_order(pd.DataFrame(rows, columns=["family", "kind", "strength"]))
+    assert list(ordered["strength"])[1:] == [0.1, 0.5, 0.9, 0.5]
 
 
 def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:

@@ -15,6 +15,7 @@ from diversity_spectra.report.style import Palette
 FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
 CONTROLS = ("dropout", "weight_decay")
 MEASURES = ("alpha", "stable_rank", "entropy", "mp_softrank")
+FALLING = ("resized_crop",)  # kinds whose level, the smallest area kept, falls as they grow stronger
 SCALES = ("stable_rank", "mp_softrank")  # these vary in proportion: averaged as logarithms
 
 
@@ -73,7 +74,7 @@ class Material:
         return frame[frame["model"] == model]
 
     def conditions(self, model: str) -> pd.DataFrame:
-        """Conditions of a model that have runs: families in their order, kinds together, strengths rising."""
+        """Conditions of a model that have runs: families in their order, kinds together, from weak to strong."""
         table = self.table("conditions", model)
         table = table[table["condition"].isin(self.table("runs", model)["condition"])]
         return in_order(table)
@@ -114,9 +115,13 @@ class Material:
 
 
 def in_order(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Families in their order, kinds as they come but together, strengths rising."""
-    ranks = {"_family": conditions["family"].map(FAMILIES.index), "_kind": pd.factorize(conditions["kind"])[0]}
-    ordered = conditions.assign(**ranks).sort_values(["_family", "_kind", "strength"], kind="stable", ignore_index=True)
+    """Families in their order, kinds as they come but together, from weak to strong."""
+    ranks = {
+        "_family": conditions["family"].map(FAMILIES.index),
+        "_kind": pd.factorize(conditions["kind"])[0],
+        "_strength": conditions["strength"].where(~conditions["kind"].isin(FALLING), -conditions["strength"]),
+    }
+    ordered = conditions.assign(**ranks).sort_values(list(ranks), kind="stable", ignore_index=True)
     return ordered.drop(columns=list(ranks))
 
 
