@@ -260,6 +260,15 @@ def test_intervals_pool_the_variance_and_cover() -> None:
     assert summarise(pd.DataFrame({"condition": ["a"], "x": [1.0]}), "x")["low"].isna().all()
 
 
+def test_an_erratic_condition_has_a_wider_interval() -> None:
+    rng = np.random.default_rng(6)
+    rows = pd.DataFrame({"condition": np.repeat(list("abcd"), 12), "x": rng.standard_normal(48)})
+    rows.loc[rows["condition"] == "d", "x"] *= 5
+    table = summarise(rows, "x")
+    width = table["high"] - table["low"]
+    assert width["d"] > 2 * width[["a", "b", "c"]].max()
+
+
 def test_conditions_run_from_weak_to_strong() -> None:
     rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
     rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]

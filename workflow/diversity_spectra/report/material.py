@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from diversity_spectra.compare.features import without_failed_fits
+from diversity_spectra.compare.noise import fit
 from diversity_spectra.report.style import Palette
 
 FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
@@ -128,16 +129,14 @@ def in_order(conditions: pd.DataFrame) -> pd.DataFrame:
 def summarise(rows: pd.DataFrame, column: str, level: float = 0.05) -> pd.DataFrame:
     """Mean with interval over the runs of each condition: index condition, columns mean, low, high, n.
 
-    The interval is Student's, with the run-to-run variance pooled over conditions: with two or three runs a condition
-    its own variance says next to nothing.
+    The interval is Student's with the noise model of the comparison: the run-to-run variance is pooled over conditions,
+    since two or three runs say next to nothing of it, times a factor for each condition. NaN where no runs differ.
     """
-    groups = rows.dropna(subset=[column]).groupby("condition", sort=False)[column]
+    rows = rows.dropna(subset=[column])
+    groups = rows.groupby("condition", sort=False)[column]
     table = pd.DataFrame({"mean": groups.mean(), "n": groups.size()})
-    df = int((table["n"] - 1).sum())
-    half = pd.Series(np.nan, index=table.index)
-    if df > 0:
-        pooled = float((groups.var().fillna(0) * (table["n"] - 1)).sum()) / df
-        half = stats.t.ppf(1 - level / 2, df) * np.sqrt(pooled / table["n"])
+    noise = fit(rows[[column]].to_numpy(dtype=float), table.index.get_indexer(rows["condition"]), np.zeros(1))
+    half = stats.t.ppf(1 - level / 2, max(noise.df, 1)) * noise.sd * np.sqrt(noise.factor / table["n"])
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
