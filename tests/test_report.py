@@ -269,6 +269,13 @@ def test_an_erratic_condition_has_a_wider_interval() -> None:
     assert width["d"] > 2 * width[["a", "b", "c"]].max()
 
 
+def test_kinds_of_shift_weigh_the_same(material: Material) -> None:
+    table = results.evaluation(material, "mlp")
+    told = table.rows[0][table.head.index("calibration error, mean out of distribution")]
+    own = material.table("evaluation").query("condition == 'baseline'").groupby("shift")["ece"].mean()
+    assert told.startswith(f"{(own['natural'] + own['corruption']) / 2:.3f}")
+
+
 def test_conditions_run_from_weak_to_strong() -> None:
     rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
     rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]
