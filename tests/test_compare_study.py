@@ -163,6 +163,17 @@ def test_missing_measures_and_tables():
         compare({**tables, "conditions": tables["conditions"].query("family != 'baseline'")}, FAST)
 
 
+def test_features_left_out_are_told():
+    tables = world(seeds=3, baseline_runs=8)
+    spectra = tables["spectra"].copy()
+    first = spectra["layer"] == "fc1"
+    spectra.loc[first & (spectra["seed"] > 0), "alpha"] = np.nan
+    spectra.loc[first, "entropy"] = spectra["condition"].map({"dropout-0.5": 0.8}).fillna(0.9)
+    note = compare({**tables, "spectra": spectra}, FAST)["controls"]["note"].iloc[0]
+    assert "1 of 12 features left out: missing or constant" in note
+    assert "1 features left out: equal in all runs of a condition" in note
+
+
 def test_a_failed_fit_is_no_measurement():
     """The convention weightwatcher writes -1 for one."""
     tables = world(seeds=3, baseline_runs=8)

@@ -140,9 +140,10 @@ def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, n
     """
     mask = features.names["measure"].isin(measures).to_numpy() & (features.names["matrix"] != "dW").to_numpy()
     finite = np.isfinite(features.vectors)
-    mask = mask & (finite.mean(axis=0) > 0.5)
-    keep = finite[:, mask].mean(axis=1) > 0.5 if mask.any() else np.ones(len(finite), dtype=bool)
-    complete = mask & finite[keep].all(axis=0)
+    mask = mask & finite.any(axis=0)
+    usual = mask & (finite.mean(axis=0) > 0.5)
+    keep = finite[:, usual].mean(axis=1) > 0.5 if usual.any() else np.ones(len(finite), dtype=bool)
+    complete = usual & finite[keep].all(axis=0)
     kept = features.vectors[keep]
     if len(kept):
         complete &= np.ptp(np.where(np.isfinite(kept), kept, 0.0), axis=0) > 1e-12
