@@ -142,7 +142,9 @@ def alignment(material: Material, model: str) -> Drawing:
     )  # fmt: skip
     if not few:
         clear = pairs.assign(clear=(pairs["low"] > 0) | (pairs["high"] < 0))
-        clear = clear.pivot_table(index="condition", columns="target", values="clear").reindex(index=names, columns=names)
+        clear = clear.pivot_table(index="condition", columns="target", values="clear").reindex(
+            index=names, columns=names
+        )
         place_y, place_x = np.nonzero(clear.to_numpy() == 1)
         right.scatter(place_x + 0.5, place_y + 0.5, s=3, color=INK, linewidths=0)
     right.set(title="cosine between conditions", xlabel="", ylabel="")
