@@ -1,6 +1,7 @@
 """Subsamples and their intervals, the table of scores, and pixels as rows."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -137,4 +138,16 @@ def test_large_images_are_averaged_over_blocks(shape):
         for y in range(0, shape[0], factor)
         for x in range(0, shape[1], factor)
     ]
-    assert np.allclose(vendi.pixel_rows(images), np.stack(blocks, axis=1).reshape(300, -1), rtol=1e-5)
+    expected = np.stack(blocks, axis=1).reshape(300, -1)
+    assert np.allclose(vendi.pixel_rows(images), expected, rtol=1e-5)
+    some = np.random.default_rng(1).permutation(300)[:280]
+    assert np.allclose(vendi.pixel_rows(images, some), expected[some], rtol=1e-5)
+
+
+def test_large_images_are_never_in_memory_together(tmp_path):
+    images = np.lib.format.open_memmap(tmp_path / "i.npy", "w+", np.uint8, (4000, 128, 128, 3))  # 197 MB
+    tracemalloc.start()
+    vendi.pixel_rows(images, np.arange(4000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 170e6  # the result takes 49 MB, a piece as float32 50 MB

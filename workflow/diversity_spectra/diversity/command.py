@@ -91,7 +91,7 @@ def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None
     except ValueError as error:
         raise UserError(f"{arguments.image_set}: {error}; lower --per-class") from None
     used = np.unique(chosen)
-    pixels = vendi.pixel_rows(images.images[used])
+    pixels = vendi.pixel_rows(images.images, used)
 
     def raw(indices: np.ndarray) -> tuple[np.ndarray, None]:
         return pixels[np.searchsorted(used, indices)], None
@@ -120,7 +120,7 @@ def _quality(
 
     def spaces(members: ImageSet) -> dict[str, np.ndarray]:
         everything = np.arange(len(members))
-        pixels = vendi.pixel_rows(members.images[:])
+        pixels = vendi.pixel_rows(members.images)
         return {"pixel": pixels} | ({"embedding": embed(members, everything)} if embed else {})
 
     features, table, copies = spaces(images), [], []

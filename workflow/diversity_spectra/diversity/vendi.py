@@ -201,21 +201,23 @@ def score_table(
     return table
 
 
-def pixel_rows(images: np.ndarray, side: int = 32) -> np.ndarray:
-    """Images (n, H, W, C) as rows (n, d): uint8 as they are, or float32 block means where a side exceeds `side`.
+def pixel_rows(images: np.ndarray, indices: np.ndarray | None = None, side: int = 32) -> np.ndarray:
+    """Images (N, H, W, C), all or those of indices (n,), as rows (n, d): uint8, or float32 where a side exceeds `side`.
 
     The paper's pixel kernel is defined at 32 px; larger images are averaged over square blocks, so that d stays small.
+    They are read in pieces: images may be a memory map larger than the memory.
     """
-    n, height, width, channels = images.shape
+    indices = np.arange(len(images)) if indices is None else indices
+    n, (height, width, channels) = len(indices), images.shape[1:]
     factor = math.ceil(max(height, width) / side)
     if factor <= 1:
-        return images.reshape(n, -1)
+        return images[indices].reshape(n, -1)
     rows, columns = np.arange(0, height, factor), np.arange(0, width, factor)
     # Blocks at the far edges may be smaller: each is divided by its own number of pixels.
     area = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))[None, :, :, None]
     reduced = np.empty((n, len(rows), len(columns), channels), dtype=np.float32)
     for start in range(0, n, 256):
-        sums = np.add.reduceat(images[start : start + 256], rows, axis=1, dtype=np.float32)
+        sums = np.add.reduceat(images[indices[start : start + 256]], rows, axis=1, dtype=np.float32)
         reduced[start : start + 256] = np.add.reduceat(sums, columns, axis=2) / area
     return reduced.reshape(n, -1)
 
