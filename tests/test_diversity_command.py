@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diversity_spectra import cli, imageset
-from diversity_spectra.diversity import embedding
+from diversity_spectra import cli, devices, imageset
+from diversity_spectra.diversity import embedding, vendi
 from diversity_spectra.errors import UserError
 
 CLASSES = ["one", "two"]
@@ -122,6 +122,24 @@ def test_quality_of_a_synthetic_set(tmp_path, stub):
         assert (row["embedding_nearest"], row["embedding_copy"]) == (nearest, True)
         flagged = copies.loc[copies["set"] == name, "pixel_copy"].mean()
         assert overall.loc[f"near_copies_{name}_pixel", "value"] == pytest.approx(flagged)
+
+
+def test_the_device_is_released_before_the_work_of_the_cpu(tmp_path, monkeypatch):
+    events = []
+    real, synthetic = write_set(tmp_path / "real"), write_set(tmp_path / "synthetic", seed=1)
+
+    def embed(images, indices, *_):
+        events.append("embed")
+        return np.random.default_rng(0).standard_normal((len(indices), 4))
+
+    monkeypatch.setattr(embedding, "load", lambda *_: (None, 0, 1))
+    monkeypatch.setattr(embedding, "embed", embed)
+    monkeypatch.setattr(devices, "release", lambda: events.append("release"), raising=False)
+    score = vendi.score_table
+    monkeypatch.setattr(vendi, "score_table", lambda *given: events.append("score") or score(*given))
+    options = ("--device", "cuda:0", "--reference", real, "--out", tmp_path / "o.csv", "--quality", tmp_path / "q.csv")
+    assert run(synthetic, *options) == 0
+    assert events == ["embed", "embed", "embed", "release", "score"]
 
 
 def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):

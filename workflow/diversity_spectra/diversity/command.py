@@ -53,6 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
+    from diversity_spectra.diversity import vendi
+
     if arguments.job:
         from diversity_spectra.diversity.job import run_job
 
@@ -69,17 +71,24 @@ def run(arguments: argparse.Namespace) -> None:
     real = _load_real(arguments, images)
     logits = _load_logits(arguments.logits, images) if arguments.logits else None
     embed = _embedder(arguments, images)
-    write_table(arguments.out, pd.DataFrame(_scores(arguments, images, embed)))
+    kernels, sampling = _kernels(arguments, images, embed)
+    compared = {"synthetic": images, **real} if wanted and embed else {}
+    embedded = {name: embed(members, np.arange(len(members))) for name, members in compared.items()}
+    if embed and arguments.device.startswith("cuda"):
+        from diversity_spectra import devices
+
+        devices.release()  # the rest is work for the CPU
+    write_table(arguments.out, pd.DataFrame(vendi.score_table(kernels, *sampling)))
     if wanted:
-        quality, copies = _quality(arguments, images, real, logits, embed)
+        quality, copies = _quality(arguments, images, real, logits, embedded)
         if arguments.quality:
             write_table(arguments.quality, pd.DataFrame(quality))
         if arguments.copies:
             write_table(arguments.copies, pd.concat(map(pd.DataFrame, copies), ignore_index=True))
 
 
-def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> list[dict]:
-    """Rows of the Vendi table; reads and embeds only the images that the subsamples use."""
+def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> tuple[dict, tuple]:
+    """What `vendi.score_table` takes; reads and embeds only the images that the subsamples use."""
     from diversity_spectra.diversity import vendi
 
     sources = _sources(arguments.image_set, images)
@@ -105,7 +114,7 @@ def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None
     if embed:
         features = embed(images, used)
         kernels["embedding"] = lambda indices: (features[np.searchsorted(used, indices)], None)
-    return vendi.score_table(kernels, *sampled, arguments.subsamples, arguments.seed, arguments.orders, sources)
+    return kernels, (*sampled, arguments.subsamples, arguments.seed, arguments.orders, sources)
 
 
 def _quality(
@@ -113,20 +122,22 @@ def _quality(
     images: ImageSet,
     real: dict[str, ImageSet],
     logits: np.ndarray | None,
-    embed: Embed | None,
+    embedded: dict[str, np.ndarray],
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of the quality table, and columns of the nearest real images for each set of real images."""
+    """Rows of the quality table, and columns of the nearest real images for each set of real images.
+
+    embedded: features (N, d) of the set, as `synthetic`, and of every set in `real`; empty without an embedding.
+    """
     from diversity_spectra.diversity import quality, vendi
 
-    def spaces(members: ImageSet) -> dict[str, np.ndarray]:
-        everything = np.arange(len(members))
+    def spaces(name: str, members: ImageSet) -> dict[str, np.ndarray]:
         pixels = vendi.pixel_rows(members.images)
-        return {"pixel": pixels} | ({"embedding": embed(members, everything)} if embed else {})
+        return {"pixel": pixels} | ({"embedding": embedded[name]} if embedded else {})
 
-    features, table, copies = spaces(images), [], []
+    features, table, copies = spaces("synthetic", images), [], []
     for name, reference in real.items():
-        others = spaces(reference)
-        if name == "train" and embed:
+        others = spaces(name, reference)
+        if name == "train" and embedded:
             sources = _sources(arguments.reference, reference), _sources(arguments.image_set, images)
             largest = map(_largest_sample, (reference, images), sources)
             per_class = min(*largest, arguments.per_class or len(images))
