@@ -209,6 +209,9 @@ def test_options_are_plain_json():
     assert Options.from_json(json.loads(json.dumps(options.to_json()))) == options
     with pytest.raises(UserError, match="unknown bootstrp"):
         Options.from_json({"bootstrp": 1})
+    for wrong in ([], {"bootstrap": 0}, {"level": 2}, {"permutations": 0}, {"power": "high"}):
+        with pytest.raises(UserError, match=r"^options: .* (allowed|not an object)"):
+            Options.from_json(wrong)
 
 
 def test_command_writes_every_table(tmp_path, capsys):

@@ -9,6 +9,10 @@ import numpy as np
 
 from diversity_spectra.errors import UserError
 
+AT_LEAST_ONE = (lambda number: number >= 1 and number % 1 == 0, "a whole number from 1 on")
+SHARE = (lambda number: 0 < number < 1, "a number between 0 and 1")
+RANGES = {"bootstrap": AT_LEAST_ONE, "permutations": AT_LEAST_ONE, "level": SHARE, "power": SHARE}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,11 +37,19 @@ class Options:
 
     @classmethod
     def from_json(cls, value: dict) -> Options:
-        """Options from a decoded JSON object; keys left out keep their defaults. Raises `UserError` on unknown keys."""
+        """Options from a decoded JSON object; keys left out keep their defaults.
+
+        Raises `UserError` for anything but an object, for unknown keys, and for numbers out of range.
+        """
+        if not isinstance(value, dict):
+            raise UserError(f"options: {value!r} is not an object of settings")
         allowed = [field.name for field in fields(cls)]
         unknown = sorted(set(value) - set(allowed))
         if unknown:
             raise UserError(f"options: unknown {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+        for key, (allowed, told) in RANGES.items():
+            if key in value and not (isinstance(value[key], (int, float)) and allowed(value[key])):
+                raise UserError(f"options: {key} is {value[key]!r}, allowed: {told}")
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
     def to_json(self) -> dict:
