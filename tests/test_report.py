@@ -18,7 +18,7 @@ from diversity_spectra import report
 from diversity_spectra.cli import main
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
-from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style
+from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style, words
 from diversity_spectra.report.drawing import DRAW
 from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.tables import write_table
@@ -274,6 +274,17 @@ def test_kinds_of_shift_weigh_the_same(material: Material) -> None:
     told = table.rows[0][table.head.index("calibration error, mean out of distribution")]
     own = material.table("evaluation").query("condition == 'baseline'").groupby("shift")["ece"].mean()
     assert told.startswith(f"{(own['natural'] + own['corruption']) / 2:.3f}")
+
+
+def test_names_of_conditions_are_told() -> None:
+    told = {
+        "weight_decay-1e-05": "weight decay 1e-05",
+        "augmentation-gaussian_noise-0.1": "gaussian noise 0.1",
+        "dropout-0.3+augmentation-resized_crop-0.5": "dropout 0.3 + resized crop 0.5",
+        "synthetic-replace-0.5": "synthetic replace 0.5",
+        "checkpoint-my-own": "checkpoint-my-own",
+    }
+    assert {name: words.condition(name) for name in told} == told
 
 
 def test_conditions_run_from_weak_to_strong() -> None:

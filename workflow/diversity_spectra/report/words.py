@@ -46,9 +46,8 @@ def condition(name: str, broken: bool = False) -> str:
     if name.startswith("checkpoint-"):
         return name
     parts = [part.removeprefix("augmentation-") for part in name.split("+")]
-    return (" +\n" if broken else " + ").join(
-        plain(re.sub(r"-(?=[\d.]+$)", " ", part)).replace("-", " ") for part in parts
-    )
+    # A hyphen separates words, but for the one of a number such as 1e-05.
+    return (" +\n" if broken else " + ").join(plain(re.sub(r"(?<!\de)-", " ", part)) for part in parts)
 
 
 def number(value: float | None, digits: int = 3) -> str:
