@@ -127,6 +127,12 @@ def test_metric_finds_gains_and_efficiency():
     assert metric["ood_accuracy_gain_low"]["synthetic-1.0"] > 0.06
 
 
+def test_only_others_can_lie_beyond_the_strengths_swept():
+    metric = compare(world("supported"), FAST)["metric"].set_index("condition")
+    assert not metric.loc["dropout-0.5", "dropout_beyond"]
+    assert metric.loc["dropout-0.5", "dropout_equivalent"] == pytest.approx(0.5)
+
+
 def test_validation_ranks_predictors():
     """Out-of-distribution accuracy follows diversity in this world, and not the length along dropout."""
     table = compare(world("supported"), FAST)["validation"]

@@ -46,7 +46,8 @@ def metric_table(
         _add_interval(table, f"{family}_equivalent", drawn[0], options.level)
         table[f"{family}_residual"] = residual
         _add_interval(table, f"{family}_residual", drawn[1], options.level)
-        table[f"{family}_beyond"] = point >= strengths.max(initial=-np.inf) if len(order) else False
+        # A member of the path lies on it, so its strongest does not point beyond.
+        table[f"{family}_beyond"] = (families != family) & (point >= strengths.max(initial=0.0))
     direction = family_weights(families, "dropout")
     table["regularisation_gain"], drawn_gain = signed_length(shift.unbiased, draws, direction)
     _add_interval(table, "regularisation_gain", drawn_gain, options.level)

@@ -45,7 +45,7 @@ def generator(config: dict) -> str:
         pool = made["train_on"] == "pool"
         source = (
             f"on {config['data'].get('pool_per_class', 0)} other images per class of the same data set, which no "
-            "classifier is trained on: this is outside information, as a public model brings it too, so a benefit may "
+            "classifier is trained on: this is outside information, as a pretrained model brings it too, so a benefit may "
             "come from those images and not from generating"
             if pool
             else "on the training images alone: no outside information"
@@ -62,7 +62,7 @@ def generator(config: dict) -> str:
     prompts = listing([f"“{prompt}”" for prompt in made["prompts"]])
     said = f"Captions: {made['captions']}" if made.get("captions") else f"Prompts: {prompts}"
     return (
-        f"{count} {way} with {made['model']}{revision}: a public model, which brings outside information. "
+        f"{count} {way} with {made['model']}{revision}: a pretrained model, which brings outside information. "
         f"{said}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
     )
 
