@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diversity_spectra.compare.features import without_failed_fits
+from diversity_spectra.compare.features import FAMILIES, without_failed_fits
+from diversity_spectra.compare.features import MEASURES as COMPARED
 from diversity_spectra.compare.noise import fit
+from diversity_spectra.compare.options import Options
 from diversity_spectra.report.style import Palette
 
-FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
-CONTROLS = ("dropout", "weight_decay")
-MEASURES = ("alpha", "stable_rank", "entropy", "mp_softrank")
+CONTROLS, MEASURES = Options.controls, Options.measures
 FALLING = ("resized_crop",)  # kinds whose level, the smallest area kept, falls as they grow stronger
-SCALES = ("stable_rank", "mp_softrank")  # these vary in proportion: averaged as logarithms
+SCALES = tuple(name for name in MEASURES if COMPARED[name].log)  # these vary in proportion: averaged as logarithms
 
 
 @dataclass(frozen=True)
