@@ -1,4 +1,4 @@
-"""Columns of the spectra; docs/spectra.md derives them.
+"""Columns of the spectra; docs/spectra.md says what takes more than a line.
 
 W is N x M with N >= M, s its singular values, λ = s² the eigenvalues of WᵀW, n their number in the row.
 """
