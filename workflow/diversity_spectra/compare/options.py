@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -51,10 +51,6 @@ class Options:
             if key in value and not (isinstance(value[key], (int, float)) and allowed(value[key])):
                 raise UserError(f"options: {key} is {value[key]!r}, allowed: {told}")
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
-
-    def to_json(self) -> dict:
-        """Plain lists, numbers and strings; `from_json` gives the same options back."""
-        return {key: list(item) if isinstance(item, tuple) else item for key, item in asdict(self).items()}
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose: a function of `seed` and the purpose's name, not of what was drawn before."""

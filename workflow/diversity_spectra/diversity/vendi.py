@@ -73,36 +73,6 @@ def stream_eigenvalues(parts: Iterable[np.ndarray], centre: np.ndarray | None = 
     return np.append(_symmetric_eigenvalues(gram / total), blank / total)
 
 
-def truncated_eigenvalues(rows: np.ndarray, count: int, centre: np.ndarray | None = None) -> np.ndarray:
-    """The `count` largest eigenvalues of K / n, the rest of their sum spread evenly over them.
-
-    The truncated Vendi score (Ospanov & Farnia 2025, arXiv 2410.21719), for n and d both too large for the exact
-    form: no matrix of n or d squared is made, each Lanczos step passes over the rows once in batches. It also needs
-    only n of the order of `count` to converge. It is a score of its own: compare at equal `count`. Where `count`
-    reaches the rank it is the exact score.
-    """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    n, d = rows.shape
-    if not 1 <= count < min(n, d):
-        return eigenvalues(rows, centre)
-
-    # One more coordinate stands for the direction that blank images share.
-    def product(vector: np.ndarray) -> np.ndarray:
-        result = np.zeros(d + 1)
-        for part in batches(rows):
-            units, zeros = unit_rows(part, centre)
-            result[:d] += units.T @ (units @ vector.ravel()[:d])
-            result[d] += zeros * vector.ravel()[d]
-        return result / n
-
-    operator = LinearOperator((d + 1, d + 1), matvec=product, dtype=np.float64)
-    # A fixed start keeps the result the same from run to run.
-    start = np.random.default_rng(0).standard_normal(d + 1)
-    top = eigsh(operator, k=count, which="LA", v0=start, return_eigenvectors=False)
-    return top + (1 - top.sum()) / count
-
-
 def batches(rows: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     """Slices of at most `size` rows."""
     return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -21,10 +21,7 @@ def summary(material: Material) -> list[tuple[str, str]]:
     config, runs = material.config, material.table("runs")
     conditions = material.table("conditions")
     trained = f"{len(runs)} runs: {counted([len(material.models)], 'network')}, {len(conditions)} conditions in all"
-    steps = (
-        {model: runs.loc[runs["model"] == model, "steps"].max() for model in material.models} if "steps" in runs else {}
-    )
-    if steps:
+    if "steps" in runs:
         trained += "; all conditions of a network take the same number of optimiser steps"
     facts = [("Runs", trained + ".")]
     if config:

@@ -18,7 +18,8 @@ MEASURES = {
     "num_pl_spikes": "length of the tail",
     "log_alpha_norm": "log alpha norm",
     "alpha_weighted": "weighted alpha",
-    "overlap": "overlap with pretrained",
+    "subspace_overlap_long": "overlap with pretrained, longer side",
+    "subspace_overlap_short": "overlap with pretrained, shorter side",
 }
 KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
 SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
