@@ -249,7 +249,7 @@ report shows all of them with these captions.
     head = ("figure", "title", "one for", "caption")
     rows = []
     for kinds, scope in ((DATA_KINDS, "the experiment"), (MODEL_KINDS, "each model")):
-        for name, (title, _) in kinds.items():
+        for name, title in kinds.items():
             caption = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
             rows.append((f"`{name}`", title, scope, caption.strip()))
     for figure in SWEEP_FIGURES:

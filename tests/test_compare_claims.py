@@ -1,9 +1,12 @@
 """Simulated worlds with a known answer: claims, controls and the metric must find it."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 from worlds import DATA_FAMILIES, world
 
+from diversity_spectra.compare.metric import _add_diversity
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 
@@ -19,6 +22,14 @@ def test_claims_of_three_worlds(name, seeds, baseline_runs):
     assert claims["reason"].str.endswith(".").all()
 
 
+def test_likeness_is_supported_by_its_whole_interval():
+    tables = world("supported")
+    found = compare(tables, FAST)["claims"].set_index("claim").loc["a"]
+    threshold = (found["low"] + found["effect"]) / 2
+    options = Options(bootstrap=300, permutations=400, similarity=threshold)
+    assert compare(tables, options)["claims"].set_index("claim")["verdict"]["a"] == "inconclusive"
+
+
 def test_no_verdict_about_spectra_without_positive_controls():
     tables = world("supported")
     for family in ("dropout", "weight_decay"):
@@ -31,6 +42,42 @@ def test_no_verdict_about_spectra_without_positive_controls():
         assert verdicts["verdict"]["b"] == "inconclusive"
         assert family.replace("_", " ") in verdicts["reason"]["b"]
         assert verdicts["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
+
+
+def test_families_and_single_strengths_are_corrected_apart():
+    controls = compare(world("supported", seeds=2, baseline_runs=4), FAST)["controls"]
+    for _, rows in controls.groupby(controls["condition"] == ""):
+        assert rows["q"].to_numpy() == pytest.approx(stats.false_discovery_control(rows["p"]))
+
+
+def test_what_could_have_been_seen():
+    controls = compare(world("inconclusive", seeds=5, baseline_runs=12), FAST)["controls"]
+    for _, rows in controls.groupby("family"):
+        single, family = (
+            rows.loc[own, "smallest_detectable"] for own in (rows["strength"] > 0, rows["condition"] == "")
+        )
+        # The joint test carries the noise of every strength.
+        assert 1 < family.iloc[0] / single.max() < 2
+    few = compare(
+        world("inconclusive", seeds=2, baseline_runs=4), Options(bootstrap=300, permutations=400, level=0.002)
+    )
+    assert few["controls"]["smallest_detectable"].isna().all()
+    reason = few["claims"].set_index("claim")["reason"]["a"]
+    assert "least possible p 0.0025)" in reason and "nan" not in reason
+
+
+def test_reasons_say_what_is_not_known():
+    tables = world("supported")
+    inside = tables["evaluation"].query("shift == 'none'")
+    reason = compare({**tables, "evaluation": inside}, FAST)["claims"].set_index("claim")["reason"]["d"]
+    assert reason.startswith("test accuracy of synthetic-1.0 is lower") and "nan" not in reason
+    reason = compare({**tables, "evaluation": inside.assign(accuracy=0.9)}, FAST)["claims"].set_index("claim")[
+        "reason"
+    ]["d"]
+    assert reason.startswith("no condition has two runs that differ in test accuracy")
+    assert (
+        compare({**tables, "evaluation": inside.iloc[:0]}, FAST)["claims"]["reason"].str.contains("no test acc").any()
+    )
 
 
 def test_two_seeds_say_how_little_they_prove():
@@ -80,6 +127,12 @@ def test_metric_finds_gains_and_efficiency():
     assert metric["ood_accuracy_gain_low"]["synthetic-1.0"] > 0.06
 
 
+def test_only_others_can_lie_beyond_the_strengths_swept():
+    metric = compare(world("supported"), FAST)["metric"].set_index("condition")
+    assert not metric.loc["dropout-0.5", "dropout_beyond"]
+    assert metric.loc["dropout-0.5", "dropout_equivalent"] == pytest.approx(0.5)
+
+
 def test_validation_ranks_predictors():
     """Out-of-distribution accuracy follows diversity in this world, and not the length along dropout."""
     table = compare(world("supported"), FAST)["validation"]
@@ -87,3 +140,34 @@ def test_validation_ranks_predictors():
     assert row["correlation"]["diversity_gain_embedding"] > 0.8
     assert row["low"]["diversity_gain_embedding"] > 0
     assert row["correlation"]["diversity_gain_embedding"] > row["correlation"]["regularisation_gain"]
+
+
+def test_an_unknown_error_of_the_diversity_is_not_a_vanishing_one():
+    tables = world("supported")
+    tables["diversity"] = tables["diversity"].assign(low=np.nan, high=np.nan)
+    found = compare(tables, FAST)
+    metric = found["metric"].query("training_set != 'real'")
+    assert metric["diversity_gain_pixel"].notna().all()
+    assert metric[["diversity_gain_pixel_low", "diversity_gain_pixel_high", "efficiency_pixel"]].isna().all(axis=None)
+    claim = found["claims"].set_index("claim").loc["c"]
+    assert claim["verdict"] == "inconclusive"
+    assert "pixel +0.18 [not known]" in claim["reason"]
+
+
+def test_intervals_of_the_diversity_follow_the_level():
+    table = world("supported")["diversity"]
+    sets, drawn = pd.DataFrame({"training_set": ["synthetic-1.0"], "regularisation_gain": 1.0}), np.ones((100, 1))
+    width = {}
+    for level in (0.05, 0.5):
+        metric = sets.copy()
+        _add_diversity(metric, drawn, table, "real", Options(level=level))
+        width[level] = float((metric["diversity_gain_pixel_high"] - metric["diversity_gain_pixel_low"]).iloc[0])
+    assert width[0.5] / width[0.05] == pytest.approx(0.6745 / 1.96, rel=1e-3)
+
+
+def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
+    tables = world("supported")
+    known = compare(tables, FAST)["claims"].set_index("claim")["reason"]["c"]
+    vague = tables["diversity"].copy()
+    vague.loc[vague["training_set"] == "real", ["low", "high"]] = 0.0, 100.0
+    assert compare({**tables, "diversity": vague}, FAST)["claims"].set_index("claim")["reason"]["c"] == known

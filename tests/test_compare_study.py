@@ -1,6 +1,5 @@
 """The comparison as a whole: what may change nothing, what is taken out, odd inputs, the command."""
 
-import json
 import time
 
 import numpy as np
@@ -11,8 +10,10 @@ from threadpoolctl import threadpool_limits
 from worlds import world
 
 from diversity_spectra.cli import main
+from diversity_spectra.compare.features import BULK_MEASURES, TAIL_MEASURES, collect
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import OUTPUTS, compare
+from diversity_spectra.compare.validation import rank_correlation
 from diversity_spectra.errors import UserError
 
 FAST = Options(bootstrap=200, permutations=200)
@@ -131,10 +132,13 @@ def test_false_discoveries_are_controlled_in_declared_families(results):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "baseline_runs"), [(1, 1), (1, 2), (2, 1)], ids=["single runs", "one seed", "one baseline run"]
+    ("name", "seeds", "baseline_runs"),
+    [("supported", 1, 1), ("supported", 1, 2), ("inconclusive", 2, 1)],
+    ids=["single runs", "one seed", "one baseline run"],
 )
-def test_too_few_runs_end_in_no_claim_about_spectra(seeds, baseline_runs):
-    found = compare(world(seeds=seeds, baseline_runs=baseline_runs), FAST)
+def test_too_few_runs_end_in_no_claim_about_spectra(name, seeds, baseline_runs):
+    """Of the last, the strengths of a strong control together are enough: seven runs in 630 orders."""
+    found = compare(world(name, seeds=seeds, baseline_runs=baseline_runs), FAST)
     assert set(found["claims"].set_index("claim")["verdict"][["a", "b"]]) == {"inconclusive"}
     assert set(found) == set(OUTPUTS)
 
@@ -158,11 +162,54 @@ def test_missing_measures_and_tables():
         compare({**tables, "conditions": tables["conditions"].query("family != 'baseline'")}, FAST)
 
 
+def test_features_left_out_are_told():
+    tables = world(seeds=3, baseline_runs=8)
+    spectra = tables["spectra"].copy()
+    first = spectra["layer"] == "fc1"
+    spectra.loc[first & (spectra["seed"] > 0), "alpha"] = np.nan
+    spectra.loc[first, "entropy"] = spectra["condition"].map({"dropout-0.5": 0.8}).fillna(0.9)
+    note = compare({**tables, "spectra": spectra}, FAST)["controls"]["note"].iloc[0]
+    assert "1 of 12 features left out: missing or constant" in note
+    assert "1 features left out: equal in all runs of a condition" in note
+
+
+def test_a_failed_fit_is_no_measurement():
+    """The convention weightwatcher writes -1 for one."""
+    tables = world(seeds=3, baseline_runs=8)
+    runs, conditions = tables["runs"], tables["conditions"]
+    failed = (tables["spectra"]["layer"] == "fc1") & (tables["spectra"]["seed"] == 0)
+    spectra = tables["spectra"].assign(status=np.where(failed, "failed", "success"))
+    spectra.loc[failed, ["alpha", "D", "xmin", "num_pl_spikes", "mp_softrank", "num_spikes"]] = -1.0
+    features = collect(spectra, runs, conditions)
+    lost = np.isnan(features.vectors).mean(axis=0)
+    gone = features.names.loc[(lost > 0) & (lost < 1)]
+    assert set(gone["layer"]) == {"fc1"}
+    assert set(gone["measure"]) == {*TAIL_MEASURES, *BULK_MEASURES}
+    assert np.nanmin(features.vectors[:, features.names["measure"] == "alpha"]) > 3
+
+
+def test_intervals_of_rank_correlations_cover_and_have_a_width():
+    rng = np.random.default_rng(4)
+    truth = 6 / np.pi * np.arcsin(0.7 / 2)  # Spearman's, of a normal pair with correlation 0.7
+    covered = 0
+    for _ in range(400):
+        pair = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 10)
+        estimate, low, high = rank_correlation(pair, 0.05)
+        assert estimate == pytest.approx(pd.DataFrame(pair).corr(method="spearman").iloc[0, 1])
+        covered += low <= truth <= high
+    assert 0.91 <= covered / 400 <= 0.98
+    equal = np.arange(8.0)[:, None] + [0, 1]
+    assert rank_correlation(equal, 0.05) == pytest.approx((1, 0.87, 1), abs=0.02)
+    assert np.isnan(rank_correlation(equal[:4], 0.05)[1:]).all()
+
+
 def test_options_are_plain_json():
-    options = Options(bootstrap=7, measures=("alpha",))
-    assert Options.from_json(json.loads(json.dumps(options.to_json()))) == options
+    assert Options.from_json({"bootstrap": 7, "measures": ["alpha"]}) == Options(bootstrap=7, measures=("alpha",))
     with pytest.raises(UserError, match="unknown bootstrp"):
         Options.from_json({"bootstrp": 1})
+    for wrong in ([], {"bootstrap": 0}, {"level": 2}, {"permutations": 0}, {"power": "high"}):
+        with pytest.raises(UserError, match=r"^options: .* (allowed|not an object)"):
+            Options.from_json(wrong)
 
 
 def test_command_writes_every_table(tmp_path, capsys):

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diversity_spectra import cli, imageset
-from diversity_spectra.diversity import embedding
+from diversity_spectra import cli, devices, imageset
+from diversity_spectra.diversity import embedding, vendi
 from diversity_spectra.errors import UserError
 
 CLASSES = ["one", "two"]
@@ -72,6 +72,19 @@ def test_equal_commands_write_equal_tables(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+def test_a_set_of_identical_copies_scores_as_the_plain_one(tmp_path):
+    plain, copied = write_set(tmp_path / "plain"), tmp_path / "copied"
+    copied.mkdir()
+    images, labels = (np.load(plain / f"{name}.npy") for name in ("images", "labels"))
+    manifest = pd.DataFrame({"origin": "real", "source": np.tile(np.arange(24), 8), "copy": np.repeat(range(8), 24)})
+    imageset.save(copied, np.tile(images, (8, 1, 1, 1)), np.tile(labels, 8), manifest, {"classes": CLASSES})
+    for folder in (plain, copied):
+        options = ("--embedding", "none", "--reference", plain, "--out", folder / "out.csv")
+        assert run(folder, *options, "--quality", folder / "quality.csv") == 0
+    columns = pd.read_csv(plain / "out.csv"), pd.read_csv(copied / "out.csv")
+    pd.testing.assert_frame_equal(*columns, rtol=1e-9)
+
+
 def test_only_the_images_of_the_subsamples_are_embedded(tmp_path, stub):
     folder = write_set(tmp_path / "set", per_class=50)
     options = ("--embedding", "net:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
@@ -111,6 +124,24 @@ def test_quality_of_a_synthetic_set(tmp_path, stub):
         assert overall.loc[f"near_copies_{name}_pixel", "value"] == pytest.approx(flagged)
 
 
+def test_the_device_is_released_before_the_work_of_the_cpu(tmp_path, monkeypatch):
+    events = []
+    real, synthetic = write_set(tmp_path / "real"), write_set(tmp_path / "synthetic", seed=1)
+
+    def embed(images, indices, *_):
+        events.append("embed")
+        return np.random.default_rng(0).standard_normal((len(indices), 4))
+
+    monkeypatch.setattr(embedding, "load", lambda *_: (None, 0, 1))
+    monkeypatch.setattr(embedding, "embed", embed)
+    monkeypatch.setattr(devices, "release", lambda: events.append("release"), raising=False)
+    score = vendi.score_table
+    monkeypatch.setattr(vendi, "score_table", lambda *given: events.append("score") or score(*given))
+    options = ("--device", "cuda:0", "--reference", real, "--out", tmp_path / "o.csv", "--quality", tmp_path / "q.csv")
+    assert run(synthetic, *options) == 0
+    assert events == ["embed", "embed", "embed", "release", "score"]
+
+
 def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):
     real, synthetic = write_set(tmp_path / "real"), write_set(tmp_path / "synthetic", seed=1)
     options = ("--embedding", "none", "--reference", real, "--out", tmp_path / "o.csv", "--quality", tmp_path / "q.csv")
@@ -121,7 +152,7 @@ def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--per-class", "13"], "class one has 12 images, fewer than 13; lower --per-class"),
+        (["--per-class", "13"], "class one has 12 distinct images, fewer than 13; lower --per-class"),
         (["--quality", "q.csv"], "name them with --reference"),
         (["--quality", "q.txt", "--reference", "real"], "q.txt: a table's name ends in"),
         (["--quality", "q.csv", "--reference", "other"], "classes or image shape differ"),

@@ -1,6 +1,7 @@
 """Subsamples and their intervals, the table of scores, and pixels as rows."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -42,8 +43,29 @@ def test_draws_differ_by_seed_and_draw_and_not_by_the_order_of_classes():
 
 def test_a_small_class_is_named():
     _, labels = labelled()
-    with pytest.raises(ValueError, match="class bee has 20 images, fewer than 21"):
+    with pytest.raises(ValueError, match="class bee has 20 distinct images, fewer than 21"):
         vendi.subsample(labels, CLASSES, 21, 0, 0)
+
+
+def test_of_augmented_copies_distinct_pictures_are_drawn_and_any_of_their_copies():
+    _, labels = labelled()
+    copied, sources = np.tile(labels, 8), np.tile(np.arange(len(labels)), 8)
+    chosen = vendi.subsample(copied, CLASSES, 15, 0, 0, sources)
+    # The same pictures as of the plain set, so that the two differ by what was done to them alone.
+    assert np.array_equal(np.sort(sources[chosen]), vendi.subsample(labels, CLASSES, 15, 0, 0))
+    assert len(np.unique(chosen // len(labels))) > 4
+    assert list(vendi.class_sizes(copied, CLASSES, sources)) == [30, 20, 25]
+    with pytest.raises(ValueError, match="class bee has 20 distinct images, fewer than 21"):
+        vendi.subsample(copied, CLASSES, 21, 0, 0, sources)
+
+
+def test_identical_copies_change_neither_score_nor_interval():
+    rows, labels = labelled()
+    kernels = {"raw": lambda indices: (rows[indices % len(rows)], None)}
+    sources = np.tile(np.arange(len(labels)), 8)
+    copied = vendi.score_table(kernels, np.tile(labels, 8), CLASSES, 10, 4, 0, sources=sources)
+    for row, plain in zip(copied, table(rows, labels, orders=vendi.ORDERS), strict=True):
+        assert row == {**plain, **{name: pytest.approx(plain[name]) for name in ("score", "low", "high")}}
 
 
 def test_table_has_each_class_mean_and_overall():
@@ -116,4 +138,16 @@ def test_large_images_are_averaged_over_blocks(shape):
         for y in range(0, shape[0], factor)
         for x in range(0, shape[1], factor)
     ]
-    assert np.allclose(vendi.pixel_rows(images), np.stack(blocks, axis=1).reshape(300, -1), rtol=1e-5)
+    expected = np.stack(blocks, axis=1).reshape(300, -1)
+    assert np.allclose(vendi.pixel_rows(images), expected, rtol=1e-5)
+    some = np.random.default_rng(1).permutation(300)[:280]
+    assert np.allclose(vendi.pixel_rows(images, some), expected[some], rtol=1e-5)
+
+
+def test_large_images_are_never_in_memory_together(tmp_path):
+    images = np.lib.format.open_memmap(tmp_path / "i.npy", "w+", np.uint8, (4000, 128, 128, 3))  # 197 MB
+    tracemalloc.start()
+    vendi.pixel_rows(images, np.arange(4000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 170e6  # the result takes 49 MB, a piece as float32 50 MB

@@ -18,9 +18,9 @@ from diversity_spectra import report
 from diversity_spectra.cli import main
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
-from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style
+from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style, words
 from diversity_spectra.report.drawing import DRAW
-from diversity_spectra.report.material import Material, Samples, Spectrum, summarise
+from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -238,15 +238,60 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
     assert [name for name, _ in results.lead(material)] == ["mlp", "cnn"]
 
 
+def test_weightwatchers_tables_have_no_bulk_and_mark_failed_fits(tables: dict[str, pd.DataFrame]) -> None:
+    spectra = tables["spectra"].drop(columns=["mp_softrank", "num_spikes"]).assign(status="success")
+    failed = (spectra["seed"] == 0) & (spectra["layer"] == "fc1")
+    spectra.loc[failed, ["alpha", "status"]] = -1.0, "failed"
+    material = Material({**tables, "spectra": spectra})
+    measures = material.measures("mlp")
+    assert measures["mp_softrank"].isna().all()
+    assert measures["alpha"].between(3, 4).all()
+    assert drawn(material, ["mlp"])["dose_response-mlp"].svg
+
+
 def test_intervals_pool_the_variance_and_cover() -> None:
     rng = np.random.default_rng(5)
     covered = []
     for _ in range(150):
-        rows = pd.DataFrame({"condition": np.repeat(list("abcd"), [2, 3, 3, 1]), "x": rng.standard_normal(9)})
+        rows = pd.DataFrame({"condition": np.repeat(list("abcdef"), [8, 4, 4, 4, 4, 1]), "x": rng.standard_normal(25)})
         table = summarise(rows, "x", 0.1)
         covered.append(((table["low"] <= 0) & (table["high"] >= 0)).mean())
-    assert np.mean(covered) == pytest.approx(0.9, abs=0.04)
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.05)
     assert summarise(pd.DataFrame({"condition": ["a"], "x": [1.0]}), "x")["low"].isna().all()
+
+
+def test_an_erratic_condition_has_a_wider_interval() -> None:
+    rng = np.random.default_rng(6)
+    rows = pd.DataFrame({"condition": np.repeat(list("abcd"), 12), "x": rng.standard_normal(48)})
+    rows.loc[rows["condition"] == "d", "x"] *= 5
+    table = summarise(rows, "x")
+    width = table["high"] - table["low"]
+    assert width["d"] > 2 * width[["a", "b", "c"]].max()
+
+
+def test_kinds_of_shift_weigh_the_same(material: Material) -> None:
+    table = results.evaluation(material, "mlp")
+    told = table.rows[0][table.head.index("calibration error, mean out of distribution")]
+    own = material.table("evaluation").query("condition == 'baseline'").groupby("shift")["ece"].mean()
+    assert told.startswith(f"{(own['natural'] + own['corruption']) / 2:.3f}")
+
+
+def test_names_of_conditions_are_told() -> None:
+    told = {
+        "weight_decay-1e-05": "weight decay 1e-05",
+        "augmentation-gaussian_noise-0.1": "gaussian noise 0.1",
+        "dropout-0.3+augmentation-resized_crop-0.5": "dropout 0.3 + resized crop 0.5",
+        "synthetic-replace-0.5": "synthetic replace 0.5",
+        "checkpoint-my-own": "checkpoint-my-own",
+    }
+    assert {name: words.condition(name) for name in told} == told
+
+
+def test_conditions_run_from_weak_to_strong() -> None:
+    rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
+    rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]
+    ordered = in_order(pd.DataFrame(rows, columns=["family", "kind", "strength"]))
+    assert list(ordered["strength"])[1:] == [0.1, 0.5, 0.9, 0.5]
 
 
 def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:

@@ -54,6 +54,30 @@ def model(tmp_path):
     return tmp_path / "model.safetensors", tensors
 
 
+def test_mistakes_are_one_line(model, tmp_path, capsys):
+    path, out = str(model[0]), str(tmp_path / "rows.csv")
+    assert cli.main(["spectra", path, "--out", out, "--threads", "0"]) == 2
+    import torch
+
+    if not torch.cuda.is_available():
+        assert cli.main(["spectra", path, "--out", out, "--device", "cuda"]) == 2
+    assert cli.main(["spectra", path, "--out", out, "--eigenvalues", str(tmp_path / "e.npz")]) == 0
+    whole = (tmp_path / "e.npz").read_bytes()
+    for size in (0, 10, len(whole) // 2):
+        (tmp_path / "e.npz").write_bytes(whole[:size])
+        figure = ["--layer", "block.fc", "--out", str(tmp_path / "esd.png")]
+        assert cli.main(["plot-esd", str(tmp_path / "e.npz"), *figure]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    assert sum("damaged" in line for line in lines) == 3
+
+
+def test_which_matrices_are_analysed_does_not_move_a_fit(model):
+    path, _ = model
+    rows = [analyse(path, options=Options(min_eigenvalues=least)).rows.set_index("layer") for least in (8, 32)]
+    assert list(rows[0].loc["block.fc", ["alpha", "xmin"]]) == list(rows[1].loc["block.fc", ["alpha", "xmin"]])
+
+
 def test_every_parameter_has_a_row_and_every_view_its_spectrum(model):
     path, tensors = model
     result = analyse(path)

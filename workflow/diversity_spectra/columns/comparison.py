@@ -73,7 +73,9 @@ CONTROLS = {
         "compare.controls.control_table",
     ),
     "smallest_detectable": Column(
-        "noise sd", "effect seen with probability 0.8; of a family, its least", "compare.controls.smallest_length"
+        "noise sd",
+        "effect seen with probability 0.8; of a family, by its joint test if one strength alone has it; empty where p_floor >= level",
+        "compare.controls.smallest_length",
     ),
     "p": Column(
         "0 to 1",
@@ -86,7 +88,11 @@ CONTROLS = {
     "n": Column("runs", "runs of the condition or family", "compare.controls.control_table"),
     "n_baseline": N_BASELINE,
     "features": Column("count", "measures of matrices that make up a shift", "compare.controls.control_table"),
-    "q": Column("0 to 1", "p after Benjamini-Hochberg over all rows of the model", "compare.shift.benjamini_hochberg"),
+    "q": Column(
+        "0 to 1",
+        "p after Benjamini-Hochberg over the families of the model, or over its single strengths",
+        "compare.shift.benjamini_hochberg",
+    ),
     "detected": Column("", "q < level", "compare.controls.control_table"),
     "note": NOTE,
 }
@@ -127,12 +133,12 @@ ALIGNMENT = {
 
 DIVERSITY_GAIN = Column(
     "nats",
-    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval from those of the scores",
+    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval at 1 - level from those of the scores, empty where they are",
     "compare.metric.vendi_gains",
 )
 EFFICIENCY = Column(
     "noise sd / nat",
-    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0",
+    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0 or is not known",
     "compare.metric.metric_table",
 )
 WITH_EMBEDDING = "an embedding (`diversity.embedding`)"
@@ -201,7 +207,7 @@ VALIDATION = {
         "compare.validation.rank_correlation",
     ),
     "{low,high}": Column(
-        "-1 to 1", "bootstrap interval over conditions at 1 - level", "compare.validation.rank_correlation"
+        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.validation.rank_correlation"
     ),
     "n": Column("conditions", "conditions where both are known", "compare.validation.validation_table"),
 }

@@ -66,11 +66,11 @@ DIVERSITY = {
     ),
     "score": Column(
         "images",
-        "Vendi score, an effective number of images: exp of the Renyi entropy of the eigenvalues of K / n, mean over subsamples (arXiv 2210.02410)",
+        "Vendi score, an effective number of images: exp of the Renyi entropy of the eigenvalues of K / n, mean over subsamples of distinct pictures, one variant of each (arXiv 2210.02410)",
         "diversity.vendi.score",
     ),
     "{low,high}": Column(
-        "images", "95 % interval over subsamples; empty where no image was left out", "diversity.vendi.interval"
+        "images", "95 % interval over subsamples; empty where no picture was left out", "diversity.vendi.interval"
     ),
     "n": Column("images", "images per class in every score", "diversity.vendi.score_table"),
 }

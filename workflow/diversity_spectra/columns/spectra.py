@@ -1,4 +1,4 @@
-"""Columns of the spectra; docs/spectra.md derives them.
+"""Columns of the spectra; docs/spectra.md says what takes more than a line.
 
 W is N x M with N >= M, s its singular values, λ = s² the eigenvalues of WᵀW, n their number in the row.
 """
@@ -69,9 +69,9 @@ SPECTRA = {
     ),
     "entropy": Column(
         "0 to 1",
-        "-Σ p ln p / ln(matrix_rank), p = λ / Σλ",
+        "-Σ p ln p / ln(matrix_rank), p = λ / Σλ over the λ that matrix_rank counts",
         "spectra.measures.entropy",
-        weightwatcher="p + 1e-10 for p, rank + 1e-10",
+        weightwatcher="over all λ, p + 1e-10 for p, rank + 1e-10",
     ),
     "alpha": Column(
         "1",
@@ -111,7 +111,7 @@ SPECTRA = {
     "sigma": Column("1", "(alpha - 1) / √n_t, the standard error of alpha", "spectra.powerlaw.fit_tail"),
     "xmin": Column(
         "λ",
-        "start of the tail: the λ above the rounding floor with the smallest D, `spectra.min_eigenvalues` values or more from it on",
+        "start of the tail: the λ above the rounding floor with the smallest D, of those with 8 values or more from it on",
         "spectra.powerlaw.fit_tail",
     ),
     "xmax": Column("λ", "end of the tail, max λ", FITTED),

@@ -14,7 +14,7 @@ from scipy import stats
 from diversity_spectra.compare.alignment import family_weights
 from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.crossfit import Shifts
-from diversity_spectra.compare.metric import vendi_gains
+from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -59,7 +59,7 @@ class Evidence:
 
 
 def like_regularisers(evidence: Evidence) -> Claim:
-    """(a) Supported if, for a detected control, the mean cosine is at least `similarity` and its interval above 0.
+    """(a) Supported if, for a detected control, the whole interval of the mean cosine is at least `similarity`.
 
     Contradicted if for both controls, both detected, the interval ends below `similarity`. Intervals hold for all
     controls at once (Bonferroni).
@@ -79,8 +79,9 @@ def like_regularisers(evidence: Evidence) -> Claim:
     family = max(results, key=lambda name: np.nan_to_num(results[name][0], nan=-np.inf))
     effect, low, high = results[family]
     numbers = "; ".join(f"{_plain(name)}: {_interval(*value)}" for name, value in results.items())
-    if any(value[1] > 0 and value[0] >= options.similarity for value in results.values()):
-        verdict, why = SUPPORTED, f"the shifts point along {_plain(family)} (mean cosine by control: {numbers})"
+    along = [_plain(name) for name, value in results.items() if value[1] >= options.similarity]
+    if along:
+        verdict, why = SUPPORTED, f"the shifts point along {' and '.join(along)} (mean cosine by control: {numbers})"
     elif not missing and all(value[2] < options.similarity for value in results.values()):
         verdict = CONTRADICTED
         why = f"the mean cosine stays below {options.similarity:g} with every control ({numbers})"
@@ -136,14 +137,14 @@ def synthetic_adds_most(evidence: Evidence) -> Claim:
     effect, low, high = evidence.benefits.contrast(weights, "ood_accuracy", level)
     if not np.isfinite(effect):
         return _undecided("c", statement, estimand, "no out-of-distribution accuracy was measured")
-    rows = evidence.conditions.set_index("condition")
-    gains = vendi_gains(evidence.diversity, rows["training_set"], rows["training_set"].iloc[0])
-    factors = np.array([weights.get(name, 0.0) for name in rows.index])
+    # Sets are compared with each other: the baseline's score, and its error, would cancel.
+    by_set = evidence.conditions.set_index("condition")["training_set"]
+    factors = pd.Series(weights).groupby(by_set, sort=False).sum()
     parts = {}
-    for kernel, columns in gains.items():
-        gain, spread = np.where(factors[:, None] != 0, columns, 0.0).T
-        half = stats.norm.ppf(1 - level / 2) * np.sqrt(factors**2 @ spread**2)
-        parts[kernel] = (factors @ gain, factors @ gain - half, factors @ gain + half)
+    for kernel, logs in log_vendi(evidence.diversity, factors.index).items():
+        difference, spread = factors @ logs[:, 0], np.sqrt(factors**2 @ logs[:, 1] ** 2)
+        half = stats.norm.ppf(1 - level / 2) * spread
+        parts[kernel] = (difference, difference - half, difference + half)
     signs = {_by_sign(part_low, part_high) for _, part_low, part_high in parts.values()}
     diverse = signs.pop() if len(signs) == 1 else INCONCLUSIVE
     helps = _by_sign(low, high)
@@ -180,8 +181,11 @@ def too_much_hurts(evidence: Evidence) -> Claim:
         return _undecided("d", statement, estimand, "no curve of at least two synthetic amounts in this experiment")
     level = options.level / len(comparisons)
     results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for _, a, b in comparisons]
+    if not np.isfinite([effect for effect, _, _ in results]).all():
+        return _undecided("d", statement, estimand, "no test accuracy was measured")
     if not np.isfinite(results).all():
-        return _undecided("d", statement, estimand, "no test accuracy was measured, or no runs repeat")
+        why = "no condition has two runs that differ in test accuracy, so differences have no noise to be told from"
+        return _undecided("d", statement, estimand, why)
     worst = int(np.argmin([result[0] for result in results]))
     decided = int(np.argmin([result[2] for result in results]))
     verdict = INCONCLUSIVE
@@ -196,9 +200,9 @@ def too_much_hurts(evidence: Evidence) -> Claim:
     joint = "" if verdict == INCONCLUSIVE else " than"
     why = (
         f"test accuracy of {largest} {told}{joint} that of {other} ({_interval(effect, low, high, 4)}"
-        f"{', and than all smaller amounts' if verdict == CONTRADICTED else ''}); "
-        f"out of distribution the difference is {_interval(*shifted, 4)}."
+        f"{', and than all smaller amounts' if verdict == CONTRADICTED else ''})"
     )
+    why += f"; out of distribution the difference is {_interval(*shifted, 4)}." if np.isfinite(shifted[0]) else "."
     return Claim("d", statement, estimand, effect, low, high, _runs(evidence, "synthetic"), verdict, why)
 
 
@@ -250,9 +254,10 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
         elif family not in found:
             row = evidence.controls[(evidence.controls["family"] == family) & (evidence.controls["condition"] == "")]
             q, floor, seen = (float(row[name].iloc[0]) for name in ("q", "p_floor", "smallest_detectable"))
+            power = f"; a shift of {seen:.2g} noise standard deviations per measure could have been seen"
             told.append(
                 f"the positive control {_plain(family)} is not detected (corrected p {q:.3g}, the least possible p "
-                f"{floor:.2g}; a shift of {seen:.2g} noise standard deviations per measure could have been seen)"
+                f"{floor:.2g}{power if np.isfinite(seen) else ''})"
             )
     return "; ".join(told)
 
@@ -279,4 +284,7 @@ def _plain(family: str) -> str:
 
 
 def _interval(effect: float, low: float, high: float, digits: int = 2) -> str:
-    return f"{effect:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    if not np.isfinite(effect):
+        return "not known"
+    ends = f"{low:+.{digits}f}, {high:+.{digits}f}" if np.isfinite([low, high]).all() else "not known"
+    return f"{effect:+.{digits}f} [{ends}]"

@@ -19,26 +19,32 @@ def control_table(
 
     values (runs, features) in noise standard deviations. effect: root mean square over features of the shift in noise
     standard deviations, from its cross-fitted squared length (0 where that is negative); of a family, its largest.
-    smallest_detectable: the effect seen with probability `options.power`; of a family, its least. p: permutation test
-    of the squared length; of a family, of the sum over its strengths, with the labels of all its runs and the
-    baseline's permuted. p_floor: the least p that so few runs, or so few permutations, can give. q:
-    Benjamini-Hochberg over all rows of the model.
+    smallest_detectable: the effect seen with probability `options.power`; of a family, by its joint test if a single
+    strength, the noisiest, has that effect; NaN where p cannot fall below the level. p: permutation test of the squared
+    length; of a family, of the sum over its strengths, with the labels of all its runs and the baseline's permuted.
+    p_floor: the least p that so few runs, or so few permutations, can give. q: Benjamini-Hochberg over the families of
+    the model, and over the single strengths: many strengths with high floors cannot hide a family.
     """
     features = values.shape[1]
     rng = options.generator("controls")
     rows = []
+
+    def detectable(null: np.ndarray, variance: float, floor: float) -> float:
+        seen = smallest_length(null, variance, options) if floor < options.level else np.nan
+        return seen / np.sqrt(features)
+
     for family in options.controls:
         members = conditions.index[conditions["family"] == family].to_numpy()
         if not len(members):
             continue
         singles = []
-        for index in members:
+        variances = noise.factor[members] / shift.n[members - 1] + noise.factor[0] / shift.n_baseline
+        for index, variance in zip(members, variances, strict=True):
             p, floor = permutation_p(
                 values[group == index], values[group == 0], np.zeros((0, features)), options.permutations, rng
             )
             length = shift.unbiased[index - 1, index - 1]
-            variance = noise.factor[index] / shift.n[index - 1] + noise.factor[0] / shift.n_baseline
-            seen = smallest_length(shift.square[:, index - 1, index - 1], variance, options)
+            null = shift.square[:, index - 1, index - 1]
             singles.append(
                 {
                     "family": family,
@@ -46,7 +52,7 @@ def control_table(
                     "strength": conditions["strength"][index],
                     "squared_length": length,
                     "effect": np.sqrt(max(length, 0.0) / features),
-                    "smallest_detectable": seen / np.sqrt(features),
+                    "smallest_detectable": detectable(null, variance, floor),
                     "p": p[0],
                     "p_floor": floor,
                     "n": int(shift.n[index - 1]),
@@ -55,6 +61,7 @@ def control_table(
         picked = np.isin(group, [0, *members])
         labels = np.searchsorted([0, *members], group[picked])
         floor = max(1 / options.permutations, 1 / orders(np.bincount(labels)))
+        null = shift.square[:, members - 1, members - 1].sum(axis=1)
         joint = permutation_omnibus(values[picked], labels, options.permutations, rng)
         whole = {
             "family": family,
@@ -62,7 +69,7 @@ def control_table(
             "strength": np.nan,
             "squared_length": sum(row["squared_length"] for row in singles),
             "effect": max(row["effect"] for row in singles),
-            "smallest_detectable": min(row["smallest_detectable"] for row in singles),
+            "smallest_detectable": detectable(null, variances.max(), floor),
             "p": max(joint, floor),  # a random sample of few orders may repeat the observed one too seldom
             "p_floor": floor,
             "n": sum(row["n"] for row in singles),
@@ -71,7 +78,7 @@ def control_table(
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows).assign(n_baseline=shift.n_baseline, features=features)
-    table["q"] = benjamini_hochberg(table["p"])
+    table["q"] = table.groupby(table["condition"] == "")["p"].transform(benjamini_hochberg)
     table["detected"] = table["q"] < options.level
     return table
 

@@ -41,6 +41,8 @@ MEASURES = {
     "subspace_overlap_long": Measure(),
     "subspace_overlap_short": Measure(),
 }
+TAIL_MEASURES = ["alpha", "D", "xmin", "num_pl_spikes", "log_alpha_norm", "alpha_weighted"]
+BULK_MEASURES = ["mp_softrank", "num_spikes"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     """
     measures = [name for name in MEASURES if name in spectra.columns]
     kappa = runs.set_index(["condition", "seed"])["kappa"].to_dict() if len(runs) else {}
+    spectra = without_failed_fits(spectra)
     spectra = spectra[spectra["matrix"].isin(MATRICES) & spectra["condition"].isin(conditions["condition"])]
     run_of_row, run_keys = pd.factorize(pd.MultiIndex.from_frame(spectra[["condition", "seed"]]))
     matrices = spectra[["depth", "layer"]].drop_duplicates().sort_values(["depth", "layer"], ignore_index=True)
@@ -104,6 +107,17 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
 
 
+def without_failed_fits(spectra: pd.DataFrame) -> pd.DataFrame:
+    """NaN for what follows from a failed fit: the convention weightwatcher writes -1, which is no measurement."""
+    spectra = spectra.copy()
+    for measures, column, mark in ((TAIL_MEASURES, "status", "failed"), (BULK_MEASURES, "mp_softrank", -1)):
+        if column in spectra:
+            own = [name for name in measures if name in spectra]
+            failed = (spectra[column] == mark).to_numpy()[:, None]
+            spectra[own] = np.where(failed, np.nan, spectra[own].to_numpy(dtype=float))
+    return spectra
+
+
 def copies(spectra: pd.DataFrame) -> pd.DataFrame:
     """Runs (condition, seed) of one model whose every number is that of another run of their condition.
 
@@ -126,9 +140,10 @@ def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, n
     """
     mask = features.names["measure"].isin(measures).to_numpy() & (features.names["matrix"] != "dW").to_numpy()
     finite = np.isfinite(features.vectors)
-    mask = mask & (finite.mean(axis=0) > 0.5)
-    keep = finite[:, mask].mean(axis=1) > 0.5 if mask.any() else np.ones(len(finite), dtype=bool)
-    complete = mask & finite[keep].all(axis=0)
+    mask = mask & finite.any(axis=0)
+    usual = mask & (finite.mean(axis=0) > 0.5)
+    keep = finite[:, usual].mean(axis=1) > 0.5 if usual.any() else np.ones(len(finite), dtype=bool)
+    complete = usual & finite[keep].all(axis=0)
     kept = features.vectors[keep]
     if len(kept):
         complete &= np.ptp(np.where(np.isfinite(kept), kept, 0.0), axis=0) > 1e-12

@@ -5,8 +5,11 @@ The metric is this project's own; docs/method.md gives the reasons for its form.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from diversity_spectra.compare.alignment import family_weights
 from diversity_spectra.compare.benefits import BENEFITS, Benefits
@@ -14,7 +17,7 @@ from diversity_spectra.compare.crossfit import Shifts
 from diversity_spectra.compare.features import Features
 from diversity_spectra.compare.options import Options
 
-NORMAL_95 = 1.959964
+SCORE_CONFIDENCE = 0.95  # of the intervals of Vendi scores, whatever the level of the comparison
 
 
 def metric_table(
@@ -26,7 +29,7 @@ def metric_table(
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
     strength swept, so the true equivalent may lie beyond. regularisation_gain: signed length of the shift along the
     dropout direction, in noise standard deviations. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
-    efficiency_<kernel>: regularisation_gain / diversity_gain, NaN where the interval of the latter contains 0.
+    efficiency_<kernel>: regularisation_gain / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
     mean_alpha_shift: of alpha of W, mean over layers. <benefit>_gain: over the baseline.
     """
     conditions = features.conditions.iloc[1:].reset_index(drop=True)
@@ -43,7 +46,8 @@ def metric_table(
         _add_interval(table, f"{family}_equivalent", drawn[0], options.level)
         table[f"{family}_residual"] = residual
         _add_interval(table, f"{family}_residual", drawn[1], options.level)
-        table[f"{family}_beyond"] = point >= strengths.max(initial=-np.inf) if len(order) else False
+        # A member of the path lies on it, so its strongest does not point beyond.
+        table[f"{family}_beyond"] = (families != family) & (point >= strengths.max(initial=0.0))
     direction = family_weights(families, "dropout")
     table["regularisation_gain"], drawn_gain = signed_length(shift.unbiased, draws, direction)
     _add_interval(table, "regularisation_gain", drawn_gain, options.level)
@@ -106,24 +110,29 @@ def signed_length(gram: np.ndarray, draws: np.ndarray, direction: np.ndarray) ->
     return length, length - (drawn - length * drawn_size[:, None]) / size
 
 
-def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str) -> dict[str, np.ndarray]:
-    """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard deviation.
+def log_vendi(diversity: pd.DataFrame, training_sets: Iterable[str]) -> dict[str, np.ndarray]:
+    """ln(Vendi) by kernel: (sets, 2) of ln score and its standard deviation, NaN where not known.
 
     Scores of order 1, mean over classes. The deviation is read off the scores' intervals, taken as symmetric 95 % ones
     (which may reach below 0, so on the linear scale, divided by the score); it says how well the score is known, not
     how it would vary with another training set.
     """
     scores = diversity[(diversity["order"].astype(str) == "1") & (diversity["label"] == "mean")]
-    gains = {}
+    logs = {}
     for kernel, rows in scores.groupby("kernel"):
         rows = rows.drop_duplicates("training_set").set_index("training_set")[["score", "low", "high"]].astype(float)
-        if baseline not in rows.index:
-            continue
-        logs = np.log(rows["score"])
-        deviation = ((rows["high"] - rows["low"]) / (2 * NORMAL_95) / rows["score"]).fillna(0.0)
-        gain = (logs - logs[baseline]).reindex(training_sets).to_numpy()
-        spread = np.sqrt(deviation.reindex(training_sets).to_numpy() ** 2 + deviation[baseline] ** 2)
-        gains[str(kernel)] = np.column_stack([gain, np.where(training_sets == baseline, 0.0, spread)])
+        rows = rows.reindex(training_sets)
+        deviation = (rows["high"] - rows["low"]) / (2 * stats.norm.ppf((1 + SCORE_CONFIDENCE) / 2)) / rows["score"]
+        logs[str(kernel)] = np.column_stack([np.log(rows["score"]), deviation])
+    return logs
+
+
+def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str) -> dict[str, np.ndarray]:
+    """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard deviation."""
+    gains = {}
+    for kernel, logs in log_vendi(diversity, [baseline, *training_sets]).items():
+        gain, spread = logs[1:, 0] - logs[0, 0], np.hypot(logs[1:, 1], logs[0, 1])
+        gains[kernel] = np.column_stack([gain, np.where(training_sets == baseline, 0.0, spread)])
     return gains
 
 
@@ -131,12 +140,10 @@ def _add_diversity(
     table: pd.DataFrame, drawn_gain: np.ndarray, diversity: pd.DataFrame, baseline: str, options: Options
 ) -> None:
     z = options.generator("diversity").standard_normal((len(drawn_gain), 1))
-    for kernel, (gain, spread) in (
-        (kernel, columns.T) for kernel, columns in vendi_gains(diversity, table["training_set"], baseline).items()
-    ):
-        half = NORMAL_95 * spread
-        known = (np.abs(gain) > half) & (gain != 0)
-        safe = np.where(known, gain, np.nan)
+    for kernel, columns in vendi_gains(diversity, table["training_set"], baseline).items():
+        gain, spread = columns.T
+        half = stats.norm.ppf(1 - options.level / 2) * spread
+        safe = np.where(np.abs(gain) > half, gain, np.nan)
         table[f"diversity_gain_{kernel}"] = gain
         table[f"diversity_gain_{kernel}_low"], table[f"diversity_gain_{kernel}_high"] = gain - half, gain + half
         table[f"efficiency_{kernel}"] = table["regularisation_gain"] / safe

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from diversity_spectra.errors import UserError
+
+AT_LEAST_ONE = (lambda number: number >= 1 and number % 1 == 0, "a whole number from 1 on")
+SHARE = (lambda number: 0 < number < 1, "a number between 0 and 1")
+RANGES = {"bootstrap": AT_LEAST_ONE, "permutations": AT_LEAST_ONE, "level": SHARE, "power": SHARE}
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,20 @@ class Options:
 
     @classmethod
     def from_json(cls, value: dict) -> Options:
-        """Options from a decoded JSON object; keys left out keep their defaults. Raises `UserError` on unknown keys."""
+        """Options from a decoded JSON object; keys left out keep their defaults.
+
+        Raises `UserError` for anything but an object, for unknown keys, and for numbers out of range.
+        """
+        if not isinstance(value, dict):
+            raise UserError(f"options: {value!r} is not an object of settings")
         allowed = [field.name for field in fields(cls)]
         unknown = sorted(set(value) - set(allowed))
         if unknown:
             raise UserError(f"options: unknown {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+        for key, (allowed, told) in RANGES.items():
+            if key in value and not (isinstance(value[key], (int, float)) and allowed(value[key])):
+                raise UserError(f"options: {key} is {value[key]!r}, allowed: {told}")
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
-
-    def to_json(self) -> dict:
-        """Plain lists, numbers and strings; `from_json` gives the same options back."""
-        return {key: list(item) if isinstance(item, tuple) else item for key, item in asdict(self).items()}
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose: a function of `seed` and the purpose's name, not of what was drawn before."""

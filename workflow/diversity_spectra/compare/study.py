@@ -68,6 +68,9 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     result = {"shift": shift_table(features, noise_all, options)}
     # A measure that never varies from run to run has no noise to be compared with.
     used = np.flatnonzero(mask)[np.isfinite(fit(features.vectors[:, mask], features.group, blocks[mask]).sd)]
+    if len(used) < mask.sum():
+        idle = f"{mask.sum() - len(used)} features left out: equal in all runs of a condition"
+        note = "; ".join(filter(None, [note, idle]))
     noise = fit(features.vectors[:, used], features.group, blocks[used])
     standard = features.vectors[:, used] / noise.sd
     conditions = features.conditions

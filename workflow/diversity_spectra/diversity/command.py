@@ -53,6 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
+    from diversity_spectra.diversity import vendi
+
     if arguments.job:
         from diversity_spectra.diversity.job import run_job
 
@@ -69,27 +71,36 @@ def run(arguments: argparse.Namespace) -> None:
     real = _load_real(arguments, images)
     logits = _load_logits(arguments.logits, images) if arguments.logits else None
     embed = _embedder(arguments, images)
-    write_table(arguments.out, pd.DataFrame(_scores(arguments, images, embed)))
+    kernels, sampling = _kernels(arguments, images, embed)
+    compared = {"synthetic": images, **real} if wanted and embed else {}
+    embedded = {name: embed(members, np.arange(len(members))) for name, members in compared.items()}
+    if embed and arguments.device.startswith("cuda"):
+        from diversity_spectra import devices
+
+        devices.release()  # the rest is work for the CPU
+    write_table(arguments.out, pd.DataFrame(vendi.score_table(kernels, *sampling)))
     if wanted:
-        quality, copies = _quality(arguments, images, real, logits, embed)
+        quality, copies = _quality(arguments, images, real, logits, embedded)
         if arguments.quality:
             write_table(arguments.quality, pd.DataFrame(quality))
         if arguments.copies:
             write_table(arguments.copies, pd.concat(map(pd.DataFrame, copies), ignore_index=True))
 
 
-def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> list[dict]:
-    """Rows of the Vendi table; reads and embeds only the images that the subsamples use."""
+def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> tuple[dict, tuple]:
+    """What `vendi.score_table` takes; reads and embeds only the images that the subsamples use."""
     from diversity_spectra.diversity import vendi
 
-    per_class = arguments.per_class or _largest_sample(images)
+    sources = _sources(arguments.image_set, images)
+    per_class = arguments.per_class or _largest_sample(images, sources)
+    sampled = images.labels, images.classes, per_class
     draws = range(arguments.subsamples)
     try:
-        chosen = [vendi.subsample(images.labels, images.classes, per_class, arguments.seed, draw) for draw in draws]
+        chosen = [vendi.subsample(*sampled, arguments.seed, draw, sources) for draw in draws]
     except ValueError as error:
         raise UserError(f"{arguments.image_set}: {error}; lower --per-class") from None
     used = np.unique(chosen)
-    pixels = vendi.pixel_rows(images.images[used])
+    pixels = vendi.pixel_rows(images.images, used)
 
     def raw(indices: np.ndarray) -> tuple[np.ndarray, None]:
         return pixels[np.searchsorted(used, indices)], None
@@ -103,8 +114,7 @@ def _scores(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None
     if embed:
         features = embed(images, used)
         kernels["embedding"] = lambda indices: (features[np.searchsorted(used, indices)], None)
-    sampling = (images.labels, images.classes, per_class, arguments.subsamples, arguments.seed)
-    return vendi.score_table(kernels, *sampling, arguments.orders)
+    return kernels, (*sampled, arguments.subsamples, arguments.seed, arguments.orders, sources)
 
 
 def _quality(
@@ -112,24 +122,28 @@ def _quality(
     images: ImageSet,
     real: dict[str, ImageSet],
     logits: np.ndarray | None,
-    embed: Embed | None,
+    embedded: dict[str, np.ndarray],
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of the quality table, and columns of the nearest real images for each set of real images."""
+    """Rows of the quality table, and columns of the nearest real images for each set of real images.
+
+    embedded: features (N, d) of the set, as `synthetic`, and of every set in `real`; empty without an embedding.
+    """
     from diversity_spectra.diversity import quality, vendi
 
-    def spaces(members: ImageSet) -> dict[str, np.ndarray]:
-        everything = np.arange(len(members))
-        pixels = vendi.pixel_rows(members.images[:])
-        return {"pixel": pixels} | ({"embedding": embed(members, everything)} if embed else {})
+    def spaces(name: str, members: ImageSet) -> dict[str, np.ndarray]:
+        pixels = vendi.pixel_rows(members.images)
+        return {"pixel": pixels} | ({"embedding": embedded[name]} if embedded else {})
 
-    features, table, copies = spaces(images), [], []
+    features, table, copies = spaces("synthetic", images), [], []
     for name, reference in real.items():
-        others = spaces(reference)
-        if name == "train" and embed:
-            per_class = min(_largest_sample(images), _largest_sample(reference), arguments.per_class or len(images))
+        others = spaces(name, reference)
+        if name == "train" and embedded:
+            sources = _sources(arguments.reference, reference), _sources(arguments.image_set, images)
+            largest = map(_largest_sample, (reference, images), sources)
+            per_class = min(*largest, arguments.per_class or len(images))
             sides = (others["embedding"], reference.labels, features["embedding"], images.labels)
             sampling = (images.classes, per_class, arguments.subsamples, arguments.seed)
-            table += quality.distance_table(*sides, *sampling)
+            table += quality.distance_table(*sides, *sampling, *sources)
         columns = {"image": np.arange(len(images)), "label": np.array(images.classes)[images.labels], "set": name}
         for space, rows in features.items():
             found = quality.near_copies(*(_comparable(side, space) for side in (rows, others[space])))
@@ -161,10 +175,22 @@ def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
     return lambda members, indices: embedding.embed(members.images, indices, model, size, mean, std, arguments.device)
 
 
-def _largest_sample(images: ImageSet) -> int:
+def _sources(folder: Path, images: ImageSet) -> np.ndarray:
+    """Number (N,) of the picture that each image is a variant of; without a manifest of copies, each its own."""
+    import pandas as pd
+
+    path = Path(folder) / "manifest.parquet"
+    manifest = imageset.read_manifest(folder) if path.exists() else pd.DataFrame()
+    if not {"origin", "source", "copy"} <= set(manifest):
+        return np.arange(len(images))
+    return manifest.groupby(["origin", "source"], sort=False).ngroup().to_numpy()
+
+
+def _largest_sample(images: ImageSet, sources: np.ndarray) -> int:
     """The share of the smallest class that is drawn unless a number is asked for, at least 2."""
-    smallest = int(np.bincount(images.labels, minlength=len(images.classes)).min())
-    return max(2, int(SHARE * smallest))
+    from diversity_spectra.diversity.vendi import class_sizes
+
+    return max(2, int(SHARE * class_sizes(images.labels, images.classes, sources).min()))
 
 
 def _load_real(arguments: argparse.Namespace, images: ImageSet) -> dict[str, ImageSet]:

@@ -1,7 +1,7 @@
 """Quality of synthetic images against real ones: distance of distributions, neighbourhoods, copies, labels.
 
 Feature arrays are (n, d), real against synthetic. The distances depend on n, the Frechet distance most (its bias is
-upward and of order 1 / n), so `quality_table` measures all of them at equal n per class, like the Vendi score.
+upward and of order 1 / n), so `distance_table` measures all of them at equal n per class, like the Vendi score.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import ndtri
 
-from diversity_spectra.diversity.vendi import CONFIDENCE, batches, interval, subsample
+from diversity_spectra.diversity.vendi import CONFIDENCE, batches, class_sizes, interval, subsample
 
 NEIGHBOURS = 5  # of Naeem et al. 2020
 COPY_QUANTILE = 0.01  # an honest sample of the same distribution is flagged about this often
@@ -120,17 +120,22 @@ def distance_table(
     per_class: int,
     subsamples: int,
     seed: int,
+    real_sources: np.ndarray | None = None,
+    sources: np.ndarray | None = None,
 ) -> list[dict]:
     """Tidy rows measure, label, value, low, high, n of the distances and neighbourhoods in one feature space.
 
     frechet_distance and kernel_distance over all classes (`overall`), the four neighbourhood measures for each class
-    and their `mean`. Mean and interval over subsamples of `per_class` images of each class on both sides, n each.
+    and their `mean`. Mean and interval over subsamples of `per_class` images of each class on both sides, n each,
+    drawn by the sources of each side as in `vendi.subsample`.
     """
     drawn: dict[tuple[str, str], list[float]] = {}
     for draw in range(subsamples):
         # Draws of their own for each side: sets in the same order would be drawn in pairs.
-        left = real[subsample(real_labels, classes, per_class, seed, subsamples + draw)]  # classes, per_class, d
-        right = synthetic[subsample(labels, classes, per_class, seed, draw)]
+        left = real[
+            subsample(real_labels, classes, per_class, seed, subsamples + draw, real_sources)
+        ]  # classes, per_class, d
+        right = synthetic[subsample(labels, classes, per_class, seed, draw, sources)]
         flat = left.reshape(-1, left.shape[2]), right.reshape(-1, right.shape[2])
         drawn.setdefault(("frechet_distance", "overall"), []).append(frechet_distance(*flat))
         drawn.setdefault(("kernel_distance", "overall"), []).append(kernel_distance(*flat))
@@ -139,7 +144,8 @@ def distance_table(
             values = [result[measure] for result in by_class]
             for label, value in zip([*classes, "mean"], [*values, np.mean(values)], strict=True):
                 drawn.setdefault((measure, label), []).append(value)
-    available = min(np.bincount(side, minlength=len(classes)).min() for side in (real_labels, labels))
+    sides = (real_labels, real_sources), (labels, sources)
+    available = min(class_sizes(side, classes, its_sources).min() for side, its_sources in sides)
     table = []
     for (measure, label), values in drawn.items():
         low, high = interval(np.array(values), per_class, int(available))

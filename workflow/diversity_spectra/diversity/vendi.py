@@ -73,54 +73,46 @@ def stream_eigenvalues(parts: Iterable[np.ndarray], centre: np.ndarray | None = 
     return np.append(_symmetric_eigenvalues(gram / total), blank / total)
 
 
-def truncated_eigenvalues(rows: np.ndarray, count: int, centre: np.ndarray | None = None) -> np.ndarray:
-    """The `count` largest eigenvalues of K / n, the rest of their sum spread evenly over them.
-
-    The truncated Vendi score (Ospanov & Farnia 2025, arXiv 2410.21719), for n and d both too large for the exact
-    form: no matrix of n or d squared is made, each Lanczos step passes over the rows once in batches. It also needs
-    only n of the order of `count` to converge. It is a score of its own: compare at equal `count`. Where `count`
-    reaches the rank it is the exact score.
-    """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    n, d = rows.shape
-    if not 1 <= count < min(n, d):
-        return eigenvalues(rows, centre)
-
-    # One more coordinate stands for the direction that blank images share.
-    def product(vector: np.ndarray) -> np.ndarray:
-        result = np.zeros(d + 1)
-        for part in batches(rows):
-            units, zeros = unit_rows(part, centre)
-            result[:d] += units.T @ (units @ vector.ravel()[:d])
-            result[d] += zeros * vector.ravel()[d]
-        return result / n
-
-    operator = LinearOperator((d + 1, d + 1), matvec=product, dtype=np.float64)
-    # A fixed start keeps the result the same from run to run.
-    start = np.random.default_rng(0).standard_normal(d + 1)
-    top = eigsh(operator, k=count, which="LA", v0=start, return_eigenvectors=False)
-    return top + (1 - top.sum()) / count
-
-
 def batches(rows: np.ndarray, size: int = BATCH) -> Iterator[np.ndarray]:
     """Slices of at most `size` rows."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def subsample(labels: np.ndarray, classes: Sequence[str], per_class: int, seed: int, draw: int) -> np.ndarray:
+def subsample(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    per_class: int,
+    seed: int,
+    draw: int,
+    sources: np.ndarray | None = None,
+) -> np.ndarray:
     """Indices (C, per_class) of images drawn without replacement from each class.
 
-    The draw depends on the seed, the class's name and its images alone: not on the order or number of classes.
-    Raises ValueError for a class with fewer than `per_class` images.
+    `sources` (N,) numbers the picture that each image is a variant of, by first appearance; left out, every image is
+    its own. Pictures are drawn, and one variant of each: drawn from all variants, a set would lose diversity to
+    repeats of one picture. The draw depends on the seed, the class's name and its images alone: not on the order or
+    number of classes. Raises ValueError for a class with fewer than `per_class` pictures.
     """
+    sources = np.arange(len(labels)) if sources is None else sources
     chosen = []
     for index, name in enumerate(classes):
         members = np.flatnonzero(labels == index)
-        if len(members) < per_class:
-            raise ValueError(f"class {name} has {len(members)} images, fewer than {per_class}")
-        chosen.append(np.sort(np.random.default_rng(derive_seed(seed, name, draw)).permutation(members)[:per_class]))
+        _, first, source = np.unique(sources[members], return_index=True, return_inverse=True)
+        if len(first) < per_class:
+            raise ValueError(f"class {name} has {len(first)} distinct images, fewer than {per_class}")
+        rng = np.random.default_rng(derive_seed(seed, name, draw))
+        drawn = source[rng.permutation(first)[:per_class]]
+        variants, by_source = np.bincount(source), np.argsort(source, kind="stable")
+        start = np.cumsum(variants) - variants
+        chosen.append(np.sort(members[by_source[start[drawn] + rng.integers(variants[drawn])]]))
     return np.stack(chosen)
+
+
+def class_sizes(labels: np.ndarray, classes: Sequence[str], sources: np.ndarray | None = None) -> np.ndarray:
+    """Number (C,) of distinct pictures of each class; `sources` as in `subsample`."""
+    if sources is not None:
+        labels = labels[np.unique(sources, return_index=True)[1]]
+    return np.bincount(labels, minlength=len(classes))[: len(classes)]
 
 
 def interval(values: np.ndarray, drawn: int, available: int) -> tuple[float, float]:
@@ -130,7 +122,7 @@ def interval(values: np.ndarray, drawn: int, available: int) -> tuple[float, flo
     available they are all equal. Two errors are added: only K were drawn, s^2 / K, and the set is itself a sample,
     s^2 drawn / (available - drawn) (the delete-d jackknife, Shao & Wu 1989, Ann. Stat. 17, 1176); the quantile is
     Student's with K - 1 degrees of freedom. NaN where K < 2 or nothing was left out. The items must be a sample of
-    independent ones: for augmented copies of the same pictures, or one generator, it is given these.
+    independent ones, so variants of one picture count once in `available`; of one generator, it is given that one.
     """
     if len(values) < 2 or drawn >= available:
         return math.nan, math.nan
@@ -147,19 +139,20 @@ def score_table(
     subsamples: int,
     seed: int,
     orders: Sequence[float] = ORDERS,
+    sources: np.ndarray | None = None,
 ) -> list[dict]:
     """Tidy rows kernel, order, label, score, low, high, n: each class, their `mean`, and `overall` (all pooled).
 
     `kernels` maps a name to a function that takes the chosen indices (C * per_class,) and returns their feature rows
-    and the centre (or None). All kernels see the same subsamples. `score` is the mean over subsamples; n is the number
-    of images per class in every row, `overall` included.
+    and the centre (or None). All kernels see the same subsamples, drawn by `sources` as in `subsample`. `score` is the
+    mean over subsamples; n is the number of images per class in every row, `overall` included.
     """
-    sizes = np.bincount(labels, minlength=len(classes))[: len(classes)]
+    sizes = class_sizes(labels, classes, sources)
     names = [*classes, "mean", "overall"]
     available = [*sizes, sizes.min(), sizes.min()]
     scores = np.empty((len(kernels), len(orders), len(names), subsamples))
     for draw in range(subsamples):
-        chosen = subsample(labels, classes, per_class, seed, draw)
+        chosen = subsample(labels, classes, per_class, seed, draw, sources)
         for k, features in enumerate(kernels.values()):
             rows, centre = features(chosen.ravel())
             parts = [rows[i * per_class : (i + 1) * per_class] for i in range(len(classes))]
@@ -178,21 +171,23 @@ def score_table(
     return table
 
 
-def pixel_rows(images: np.ndarray, side: int = 32) -> np.ndarray:
-    """Images (n, H, W, C) as rows (n, d): uint8 as they are, or float32 block means where a side exceeds `side`.
+def pixel_rows(images: np.ndarray, indices: np.ndarray | None = None, side: int = 32) -> np.ndarray:
+    """Images (N, H, W, C), all or those of indices (n,), as rows (n, d): uint8, or float32 where a side exceeds `side`.
 
     The paper's pixel kernel is defined at 32 px; larger images are averaged over square blocks, so that d stays small.
+    They are read in pieces: images may be a memory map larger than the memory.
     """
-    n, height, width, channels = images.shape
+    indices = np.arange(len(images)) if indices is None else indices
+    n, (height, width, channels) = len(indices), images.shape[1:]
     factor = math.ceil(max(height, width) / side)
     if factor <= 1:
-        return images.reshape(n, -1)
+        return images[indices].reshape(n, -1)
     rows, columns = np.arange(0, height, factor), np.arange(0, width, factor)
     # Blocks at the far edges may be smaller: each is divided by its own number of pixels.
     area = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))[None, :, :, None]
     reduced = np.empty((n, len(rows), len(columns), channels), dtype=np.float32)
     for start in range(0, n, 256):
-        sums = np.add.reduceat(images[start : start + 256], rows, axis=1, dtype=np.float32)
+        sums = np.add.reduceat(images[indices[start : start + 256]], rows, axis=1, dtype=np.float32)
         reduced[start : start + 256] = np.add.reduceat(sums, columns, axis=2) / area
     return reduced.reshape(n, -1)
 

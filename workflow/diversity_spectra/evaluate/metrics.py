@@ -79,7 +79,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     confidence = np.exp(log_p.max(axis=1))
     correct = (np.argmax(logits, axis=1) == labels).astype(np.float64)
     return {
-        "accuracy": float(correct.mean()),
+        "accuracy": accuracy(logits, labels),
         "nll": negative_log_likelihood(log_p, labels),
         "brier": brier(log_p, labels),
         "ece": calibration_error(confidence, correct),

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from diversity_spectra.config import Config
 
-# kind of drawing: (title, section of Snakemake's own report)
+# kind of drawing: title
 DATA_KINDS = {
-    "sample_grids": ("Sample images", "1 Data"),
-    "diversity": ("Diversity of the training sets", "1 Data"),
+    "sample_grids": "Sample images",
+    "diversity": "Diversity of the training sets",
 }
 MODEL_KINDS = {
-    "accuracy": ("Accuracy and calibration", "2 Evaluation"),
-    "synthetic_amount": ("Amount of synthetic data", "2 Evaluation"),
-    "esd": ("Spectra by family", "3 Spectra"),
-    "dose_response": ("Measures against strength", "3 Spectra"),
-    "layers": ("Shift by layer", "3 Spectra"),
-    "quadrants": ("Quadrants", "4 Comparison"),
-    "alignment": ("Alignment", "4 Comparison"),
-    "metric": ("Metric against benefit", "4 Comparison"),
+    "accuracy": "Accuracy and calibration",
+    "synthetic_amount": "Amount of synthetic data",
+    "esd": "Spectra by family",
+    "dose_response": "Measures against strength",
+    "layers": "Shift by layer",
+    "quadrants": "Quadrants",
+    "alignment": "Alignment",
+    "metric": "Metric against benefit",
 }
 
 
@@ -38,16 +38,7 @@ class Figure:
 
     @property
     def title(self) -> str:
-        return (DATA_KINDS | MODEL_KINDS)[self.kind][0]
-
-    @property
-    def category(self) -> str:
-        return (DATA_KINDS | MODEL_KINDS)[self.kind][1]
-
-    @property
-    def caption(self) -> str:
-        """Name of the caption in workflow/report/, without its suffix."""
-        return self.kind
+        return (DATA_KINDS | MODEL_KINDS)[self.kind]
 
     @property
     def labels(self) -> dict[str, str]:

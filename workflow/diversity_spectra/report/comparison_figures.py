@@ -140,9 +140,12 @@ def alignment(material: Material, model: str) -> Drawing:
         wide, ax=right, cmap="vlag", vmin=-1, vmax=1, square=False, annot=few, fmt=".2f", annot_kws={"size": 6},
         linewidths=0.4, cbar_kws={"label": "cosine of shifts", "shrink": 0.7, "pad": 0.02},
     )  # fmt: skip
-    q = pairs.pivot_table(index="condition", columns="target", values="q").reindex(index=names, columns=names)
     if not few:
-        place_y, place_x = np.nonzero(q.to_numpy() < material.level)
+        clear = pairs.assign(clear=(pairs["low"] > 0) | (pairs["high"] < 0))
+        clear = clear.pivot_table(index="condition", columns="target", values="clear").reindex(
+            index=names, columns=names
+        )
+        place_y, place_x = np.nonzero(clear.to_numpy() == 1)
         right.scatter(place_x + 0.5, place_y + 0.5, s=3, color=INK, linewidths=0)
     right.set(title="cosine between conditions", xlabel="", ylabel="")
     right.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
@@ -157,7 +160,7 @@ def alignment(material: Material, model: str) -> Drawing:
         "cross-fitted, so that shared noise does not count as agreement. Left: each condition against dropout and "
         f"weight decay, with {material.confidence} intervals (a family's own member is compared with the rest of its "
         "family; no mark: not identifiable). Right: all pairs; "
-        f"{'' if few else f'dots: q < {material.level:g}; '}grey: a shift no longer than its noise, or the condition "
+        f"{'' if few else 'dots: the interval of the cosine excludes 0; '}grey: a shift no longer than its noise, or the condition "
         f"itself. n = {counted(list(table['n']))} a condition, {int(table['n_baseline'].max())} "
         "of the baseline."
     )

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from diversity_spectra.compare.features import FAMILIES, without_failed_fits
+from diversity_spectra.compare.features import MEASURES as COMPARED
+from diversity_spectra.compare.noise import fit
+from diversity_spectra.compare.options import Options
 from diversity_spectra.report.style import Palette
 
-FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
-CONTROLS = ("dropout", "weight_decay")
-MEASURES = ("alpha", "stable_rank", "entropy", "mp_softrank")
-SCALES = ("stable_rank", "mp_softrank")  # these vary in proportion: averaged as logarithms
+CONTROLS, MEASURES = Options.controls, Options.measures
+FALLING = ("resized_crop",)  # kinds whose level, the smallest area kept, falls as they grow stronger
+SCALES = tuple(name for name in MEASURES if COMPARED[name].log)  # these vary in proportion: averaged as logarithms
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Material:
         return frame[frame["model"] == model]
 
     def conditions(self, model: str) -> pd.DataFrame:
-        """Conditions of a model that have runs: families in their order, kinds together, strengths rising."""
+        """Conditions of a model that have runs: families in their order, kinds together, from weak to strong."""
         table = self.table("conditions", model)
         table = table[table["condition"].isin(self.table("runs", model)["condition"])]
         return in_order(table)
@@ -94,14 +97,15 @@ class Material:
         return wide.reset_index()
 
     def measures(self, model: str, matrix: str = "W") -> pd.DataFrame:
-        """One row per run: each measure, mean over layers (geometric for ranks).
+        """One row per run: each measure, mean over layers (geometric for ranks); NaN where the table has no such column.
 
         Only layers that have the measure in every run count: a mean over changing layers would move by itself.
         """
         table = self.table("spectra", model)
         if table.empty:
             return pd.DataFrame(columns=["condition", "seed", *MEASURES], dtype=float)
-        table = table[table["matrix"] == matrix]
+        table = without_failed_fits(table[table["matrix"] == matrix])
+        table = table.reindex(columns=["condition", "seed", "layer", *MEASURES])
         runs = table[["condition", "seed"]].drop_duplicates().reset_index(drop=True)
         for name in MEASURES:
             wide = table.pivot_table(index=["condition", "seed"], columns="layer", values=name, aggfunc="mean")
@@ -112,25 +116,27 @@ class Material:
 
 
 def in_order(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Families in their order, kinds as they come but together, strengths rising."""
-    ranks = {"_family": conditions["family"].map(FAMILIES.index), "_kind": pd.factorize(conditions["kind"])[0]}
-    ordered = conditions.assign(**ranks).sort_values(["_family", "_kind", "strength"], kind="stable", ignore_index=True)
+    """Families in their order, kinds as they come but together, from weak to strong."""
+    ranks = {
+        "_family": conditions["family"].map(FAMILIES.index),
+        "_kind": pd.factorize(conditions["kind"])[0],
+        "_strength": conditions["strength"].where(~conditions["kind"].isin(FALLING), -conditions["strength"]),
+    }
+    ordered = conditions.assign(**ranks).sort_values(list(ranks), kind="stable", ignore_index=True)
     return ordered.drop(columns=list(ranks))
 
 
 def summarise(rows: pd.DataFrame, column: str, level: float = 0.05) -> pd.DataFrame:
     """Mean with interval over the runs of each condition: index condition, columns mean, low, high, n.
 
-    The interval is Student's, with the run-to-run variance pooled over conditions: with two or three runs a condition
-    its own variance says next to nothing.
+    The interval is Student's with the noise model of the comparison: the run-to-run variance is pooled over conditions,
+    since two or three runs say next to nothing of it, times a factor for each condition. NaN where no runs differ.
     """
-    groups = rows.dropna(subset=[column]).groupby("condition", sort=False)[column]
+    rows = rows.dropna(subset=[column])
+    groups = rows.groupby("condition", sort=False)[column]
     table = pd.DataFrame({"mean": groups.mean(), "n": groups.size()})
-    df = int((table["n"] - 1).sum())
-    half = pd.Series(np.nan, index=table.index)
-    if df > 0:
-        pooled = float((groups.var().fillna(0) * (table["n"] - 1)).sum()) / df
-        half = stats.t.ppf(1 - level / 2, df) * np.sqrt(pooled / table["n"])
+    noise = fit(rows[[column]].to_numpy(dtype=float), table.index.get_indexer(rows["condition"]), np.zeros(1))
+    half = stats.t.ppf(1 - level / 2, max(noise.df, 1)) * noise.sd * np.sqrt(noise.factor / table["n"])
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 

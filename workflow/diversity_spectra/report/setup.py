@@ -21,10 +21,7 @@ def summary(material: Material) -> list[tuple[str, str]]:
     config, runs = material.config, material.table("runs")
     conditions = material.table("conditions")
     trained = f"{len(runs)} runs: {counted([len(material.models)], 'network')}, {len(conditions)} conditions in all"
-    steps = (
-        {model: runs.loc[runs["model"] == model, "steps"].max() for model in material.models} if "steps" in runs else {}
-    )
-    if steps:
+    if "steps" in runs:
         trained += "; all conditions of a network take the same number of optimiser steps"
     facts = [("Runs", trained + ".")]
     if config:
@@ -45,7 +42,7 @@ def generator(config: dict) -> str:
         pool = made["train_on"] == "pool"
         source = (
             f"on {config['data'].get('pool_per_class', 0)} other images per class of the same data set, which no "
-            "classifier is trained on: this is outside information, as a public model brings it too, so a benefit may "
+            "classifier is trained on: this is outside information, as a pretrained model brings it too, so a benefit may "
             "come from those images and not from generating"
             if pool
             else "on the training images alone: no outside information"
@@ -62,7 +59,7 @@ def generator(config: dict) -> str:
     prompts = listing([f"“{prompt}”" for prompt in made["prompts"]])
     said = f"Captions: {made['captions']}" if made.get("captions") else f"Prompts: {prompts}"
     return (
-        f"{count} {way} with {made['model']}{revision}: a public model, which brings outside information. "
+        f"{count} {way} with {made['model']}{revision}: a pretrained model, which brings outside information. "
         f"{said}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
     )
 

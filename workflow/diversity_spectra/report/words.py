@@ -18,7 +18,8 @@ MEASURES = {
     "num_pl_spikes": "length of the tail",
     "log_alpha_norm": "log alpha norm",
     "alpha_weighted": "weighted alpha",
-    "overlap": "overlap with pretrained",
+    "subspace_overlap_long": "overlap with pretrained, longer side",
+    "subspace_overlap_short": "overlap with pretrained, shorter side",
 }
 KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
 SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
@@ -46,9 +47,8 @@ def condition(name: str, broken: bool = False) -> str:
     if name.startswith("checkpoint-"):
         return name
     parts = [part.removeprefix("augmentation-") for part in name.split("+")]
-    return (" +\n" if broken else " + ").join(
-        plain(re.sub(r"-(?=[\d.]+$)", " ", part)).replace("-", " ") for part in parts
-    )
+    # A hyphen separates words, but for the one of a number such as 1e-05.
+    return (" +\n" if broken else " + ").join(plain(re.sub(r"(?<!\de)-", " ", part)) for part in parts)
 
 
 def number(value: float | None, digits: int = 3) -> str:

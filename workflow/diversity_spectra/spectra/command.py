@@ -62,6 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         return run_job(arguments)
     if not arguments.models or not arguments.out:
         raise UserError("name the model's file and, with --out, the table to write; see --help")
+    if arguments.threads < 1:
+        raise UserError(f"--threads is {arguments.threads}, allowed: 1 or more")
+    if arguments.device == "cuda" and not _cuda():
+        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
     count = len(arguments.models)
     for option in ("out", "eigenvalues", "kappa"):
         given = getattr(arguments, option)
@@ -90,3 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.eigenvalues:
             write_npz(arguments.eigenvalues[index], result.eigenvalues)
     return 0
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

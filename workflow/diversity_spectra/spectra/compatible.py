@@ -1,4 +1,4 @@
-"""The conventions of WeightWatcher 0.7.7, column by column; its definitions stand in docs/spectra.md.
+"""The conventions of WeightWatcher 0.7.7, column by column; docs/spectra.md has the longer definitions.
 
 Its constants and rules are kept even where they are questionable (absolute cut-offs, -1 for a failed fit): a table in
 this convention is comparable with published ones.

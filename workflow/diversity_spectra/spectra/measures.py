@@ -36,12 +36,12 @@ def norms(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def entropy(values: np.ndarray, rank: int) -> float:
-    """Normalised spectral entropy -sum p ln p / ln(rank) with p = values / sum; NaN where the rank is below 2."""
-    if rank < 2:
+def entropy(values: np.ndarray) -> float:
+    """Entropy -sum p ln p / ln(n) of p = values / sum, 0 to 1, for n positive values; NaN for fewer than two."""
+    if len(values) < 2:
         return float("nan")
-    p = values[values > 0] / values.sum()
-    return float(-(p * np.log(p)).sum() / np.log(rank))
+    p = values / values.sum()
+    return float(-(p * np.log(p)).sum() / np.log(len(p)))
 
 
 def log_alpha_norm(values: np.ndarray, alpha: float) -> float:
@@ -90,11 +90,11 @@ def strict_measures(
     row = norms(values)
     above = values[values > floor]
     rank = len(above)
-    row |= {"matrix_rank": rank, "rank_loss": len(values) - rank, "entropy": entropy(values, rank)}
+    row |= {"matrix_rank": rank, "rank_loss": len(values) - rank, "entropy": entropy(above)}
     reasons = []
     if rank < 2:
         return row | {"reason": "rank below 2: no distribution of eigenvalues"}
-    tail = powerlaw.fit_tail(above, min_tail=max(2, options.min_eigenvalues))
+    tail = powerlaw.fit_tail(above)
     if tail is None:
         reasons.append(f"no power law: {rank} eigenvalues above rounding error")
     else:
@@ -105,7 +105,7 @@ def strict_measures(
         }
         if options.bootstrap:
             rng = generator(options.seed, *names, "bootstrap")
-            low, high, p = powerlaw.bootstrap(above, tail, options.bootstrap, rng, max(2, options.min_eigenvalues))
+            low, high, p = powerlaw.bootstrap(above, tail, options.bootstrap, rng)
             row |= {"alpha_low": low, "alpha_high": high, "alpha_interval": "bootstrap", "goodness_p": p}
         if options.alternatives:
             row |= alternatives.likelihood_ratios(above[-tail.n :], tail.alpha)

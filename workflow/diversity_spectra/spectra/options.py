@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 from diversity_spectra.errors import UserError
 
@@ -25,8 +25,7 @@ class Options:
             gives the interval at fixed xmin, which is too narrow (docs/spectra.md), and no goodness of fit.
         alternatives: likelihood ratios of the tail against other distributions.
         subspace: number k of leading singular vectors compared with the reference; 0 for none.
-        min_eigenvalues: matrices with fewer eigenvalues are not analysed. 8 is WeightWatcher's limit, and the smallest
-            tail for which an exponent is fitted.
+        min_eigenvalues: matrices with fewer eigenvalues are not analysed; 8 is WeightWatcher's limit.
         include, exclude: patterns (`fnmatch`) of parameter names; empty `include` takes all.
     """
 
@@ -52,15 +51,3 @@ class Options:
                 raise UserError(f"spectra: {name} is {getattr(self, name)}, allowed: 0 or more")
         object.__setattr__(self, "include", tuple(self.include))
         object.__setattr__(self, "exclude", tuple(self.exclude))
-
-    def as_dict(self) -> dict:
-        """Plain values, for JSON."""
-        return {**asdict(self), "include": list(self.include), "exclude": list(self.exclude)}
-
-    @classmethod
-    def from_dict(cls, values: dict) -> Options:
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UserError(f"spectra: unknown setting {unknown[0]!r}, allowed: {', '.join(sorted(known))}")
-        return cls(**values)

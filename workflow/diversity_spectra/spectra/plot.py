@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -66,15 +67,16 @@ def read_eigenvalues(path: Path, layer: str, matrix: str) -> np.ndarray:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    try:
-        stored = np.load(path)
-    except (ValueError, OSError):
-        raise UserError(f"{path}: not a file of eigenvalues") from None
     key = f"{layer}|{matrix}"
-    if key not in stored:
-        near = [name for name in stored.files if layer in name] or stored.files
-        raise UserError(f"{path}: no {key}; there are {', '.join(near[:5])}{', ...' if len(near) > 5 else ''}")
-    return stored[key]
+    try:
+        with np.load(path) as stored:
+            if key in stored:
+                return stored[key]
+            names = stored.files
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, BadZipFile):
+        raise UserError(f"{path}: damaged, or not a file of eigenvalues") from None
+    near = [name for name in names if layer in name] or names
+    raise UserError(f"{path}: no {key}; there are {', '.join(near[:5])}{', ...' if len(near) > 5 else ''}")
 
 
 def read_row(path: Path, layer: str, matrix: str) -> dict:

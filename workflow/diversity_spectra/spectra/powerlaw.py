@@ -11,6 +11,7 @@ import numpy as np
 
 # Points of each tail at which a lower bound of its distance is computed before any exact distance.
 PROBES = 24
+MIN_TAIL = 8  # values; of fewer an exponent says nothing
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def exponents(values: np.ndarray, correction: int = 0) -> tuple[np.ndarray, np.n
     return alphas, counts[:-1], sums
 
 
-def fit_tail(values: np.ndarray, two_sided: bool = True, min_tail: int = 8, correction: int = 0) -> Tail | None:
+def fit_tail(values: np.ndarray, two_sided: bool = True, min_tail: int = MIN_TAIL, correction: int = 0) -> Tail | None:
     """The tail whose Kolmogorov-Smirnov distance is smallest, over every value with at least `min_tail` above it.
 
     Args:
@@ -87,7 +88,7 @@ def fit_tail(values: np.ndarray, two_sided: bool = True, min_tail: int = 8, corr
 
 
 def bootstrap(
-    values: np.ndarray, tail: Tail, draws: int, rng: np.random.Generator, min_tail: int = 8, level: float = 0.95
+    values: np.ndarray, tail: Tail, draws: int, rng: np.random.Generator, min_tail: int = MIN_TAIL, level: float = 0.95
 ) -> tuple[float, float, float]:
     """Interval of alpha with xmin chosen anew in each draw, and goodness of fit (Clauset et al., section 4.1).
 

@@ -22,8 +22,6 @@ from diversity_spectra.spectra.tensors import LoraAdapter, Tensors, open_model
 if TYPE_CHECKING:
     import pandas as pd
 
-MATRICES = ("W", "dW", "dW_corrected")
-
 
 @dataclass
 class Result:

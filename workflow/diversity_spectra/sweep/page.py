@@ -19,8 +19,8 @@ from diversity_spectra.sweep.figures import label
 SOURCES = {
     "": "none",
     "ddpm": "a small diffusion model, trained here",
-    "text_to_image": "a public model, from prompts",
-    "image_to_image": "a public model, from training images",
+    "text_to_image": "a pretrained model, from prompts",
+    "image_to_image": "a pretrained model, from training images",
     "image_set": "given by the user",
 }
 GAINS = {
