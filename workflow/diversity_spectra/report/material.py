@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.features import FAMILIES, without_failed_fits
 from diversity_spectra.compare.features import MEASURES as COMPARED
 from diversity_spectra.compare.noise import fit
@@ -16,7 +17,7 @@ from diversity_spectra.compare.options import Options
 from diversity_spectra.report.style import Palette
 
 CONTROLS, MEASURES = Options.controls, Options.measures
-FALLING = ("resized_crop",)  # kinds whose level, the smallest area kept, falls as they grow stronger
+FALLING = tuple(name for name, kind in KINDS.items() if kind.falling)
 SCALES = tuple(name for name in MEASURES if COMPARED[name].log)  # these vary in proportion: averaged as logarithms
 
 
