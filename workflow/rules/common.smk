@@ -152,10 +152,3 @@ def compared_results(wildcards):
     """What the comparison of an experiment reads."""
     job = COMPARE[wildcards.experiment]
     return [file for folder in [*job.inputs["runs"], *job.settings["diversity"].values()] for file in result(folder)]
-
-
-def shown(job):
-    """What a report shows beside the tables: samples of image sets, and the spectra of first runs."""
-    first_runs = [f"{folder}/seed-0" for folder in job.settings["spectra"].values()]
-    synthetic = [job.inputs["synthetic"]] if "synthetic" in job.inputs else []
-    return [file for folder in [*job.settings["images"].values(), *synthetic, *first_runs] for file in result(folder)]

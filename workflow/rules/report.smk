@@ -1,7 +1,7 @@
 """
 report: figures and one HTML page for each experiment.
 
-REQUIRED INPUTS: the tables of stage compare; image sets whose samples it shows; eigenvalues of first runs
+REQUIRED INPUTS: the tables of stage compare; beside them image sets and eigenvalues, of which it shows what is there
 OUTPUTS: results/<experiment>/report.html, results/<experiment>/figures/*.{svg,png}
 """
 
@@ -14,7 +14,6 @@ for experiment, report_job in PLAN.named("report").items():
             f"report_{experiment}"
         input:
             expand("results/{experiment}/tables/{table}.parquet", experiment=experiment, table=TABLES),
-            shown(report_job),
         output:
             f"results/{experiment}/report.html",
             drawn(experiment, "../report"),

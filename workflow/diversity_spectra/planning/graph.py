@@ -52,10 +52,8 @@ def _parts(made: Union) -> list[tuple[Job, tuple[str, ...]]]:
 
 def _read(job: Job, results: tuple[str, ...]) -> list[str]:
     """Folders of the results that a process reads."""
-    if job.stage == "report":
-        synthetic = [job.inputs["synthetic"]] if "synthetic" in job.inputs else []
-        first_runs = [f"{folder}/seed-0" for folder in job.settings["spectra"].values()]
-        return [job.inputs["tables"], *job.settings["images"].values(), *synthetic, *first_runs]
+    if job.stage == "report":  # images and spectra that it shows are shown where they are there
+        return [job.inputs["tables"]]
     if job.stage == "gather":
         return [run[stage] for run in job.settings["runs"] for stage in BY_RUN]
     folders = [path for value in job.inputs.values() for path in ([value] if isinstance(value, str) else value)]

@@ -298,10 +298,10 @@ def _plan_results(made: Plan) -> None:
             # The tables lie in a fixed place, so their path does not tell which ones they are.
             "compare": compare.key,
             "config": config.model_dump(exclude={"execution", "report"}),
-            "images": _shown_sets(made),
+            "images": _shown_sets(made) | ({"synthetic": generated.out} if generated else {}),
             "spectra": {f"{run.model.name}/{run.condition.name}": run.spectra.out for run in made.runs},
         },
-        {"tables": compare.out, **({"synthetic": generated.out} if generated else {})},
+        {"tables": compare.out},
         made.code("report"),
         place=f"results/{config.experiment}",
     )
@@ -309,7 +309,7 @@ def _plan_results(made: Plan) -> None:
 
 
 def _shown_sets(made: Plan) -> dict[str, str]:
-    """Training sets whose samples the report shows: the real images, and the strongest level of each augmentation."""
+    """Training sets whose samples the report shows: the plain one, and the strongest level of each augmentation."""
 
     def strength(run: Runs) -> float:
         return run.condition.strength * (-1 if KINDS[run.condition.kind].falling else 1)

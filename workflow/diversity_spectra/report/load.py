@@ -12,6 +12,7 @@ import pandas as pd
 from diversity_spectra import imageset
 from diversity_spectra.compare import TABLES
 from diversity_spectra.errors import UserError
+from diversity_spectra.execution import log
 from diversity_spectra.report.material import Material, Samples, Spectrum
 from diversity_spectra.report.spectra_figures import PRETRAINED, esd_conditions, esd_layers
 from diversity_spectra.report.style import Palette
@@ -27,7 +28,7 @@ def material(settings: dict, inputs: dict) -> Material:
     """Everything that a job names. Raises `UserError` where the tables are missing."""
     tables = tables_in(Path(inputs["tables"]), TABLES, NEEDED)
     made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
-    shown = _samples(settings.get("images", {}), inputs.get("synthetic"))
+    shown = _samples(settings.get("images", {}))
     spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
     return Material(tables, made.config, shown, spectra, made.palette)
 
@@ -58,16 +59,21 @@ def _table(folder: Path, name: str) -> pd.DataFrame | None:
 # ---------------------------------------------------------------- images
 
 
-def _samples(images: dict[str, str], synthetic: str | None) -> tuple[Samples, ...]:
-    """Real images, augmented ones, synthetic images: 2, 1 and 3 rows. images: folders by training set."""
-    shown = [
-        ("real", "baseline", folder, 2) if name == "plain" else (told(name), "augmentation", folder, 1)
-        for name, folder in images.items()
-    ]
-    if synthetic:
-        shown.append(("synthetic", "synthetic", synthetic, 3))
-    # One class has the same images in every row where the sets allow it, so that rows can be compared.
-    return tuple(pick(name, family, imageset.load(folder), rows) for name, family, folder, rows in shown)
+def _samples(images: dict[str, str]) -> tuple[Samples, ...]:
+    """Real images, augmented ones, synthetic images: 2, 1 and 3 rows. images: folders by training set.
+
+    What was deleted from the cache since is left out, and the log says so: a colour is no reason to draw images again.
+    """
+    shown = []
+    for name, folder in images.items():
+        if not Path(folder, "images.npy").exists():
+            log.warning("%s is not there any more: no samples of it are shown", folder)
+            continue
+        row = {"plain": ("real", "baseline", 2), "synthetic": ("synthetic", "synthetic", 3)}
+        title, family, rows = row.get(name, (told(name), "augmentation", 1))
+        # One class has the same images in every row where the sets allow it, so that rows can be compared.
+        shown.append(pick(title, family, imageset.load(folder), rows))
+    return tuple(shown)
 
 
 def pick(name: str, family: str, images: imageset.ImageSet, rows: int) -> Samples:
