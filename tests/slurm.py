@@ -38,10 +38,10 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=3600
 GresTypes=gpu
-NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=100000 Gres=gpu:a100:2
-NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=100000 Gres=gpu:a100:2
-PartitionName=short Nodes=ALL Default=YES MaxTime=3:00:00
-PartitionName=accelerated Nodes=ALL MaxTime=4:00:00
+NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=100000 Gres=gpu:a100:2
+NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=100000 Gres=gpu:a100:2
+PartitionName=short Nodes=ALL MaxTime=3:00:00
+PartitionName=accelerated Nodes=ALL Default=YES MaxTime=4:00:00
 """
 GPUS = """\
 NodeName=a Name=gpu Type=a100 File=/dev/null
