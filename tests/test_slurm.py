@@ -196,26 +196,27 @@ def meet_the_limit(logs: Path) -> str:
 
 
 def stopped_training(logs: Path) -> tuple[int, Path]:
-    """Wait for the training of mlp's baseline and stop its process in the middle of a run: its number and its log."""
-    log = until(lambda: next(logs.glob("finetune/mlp/baseline-*/*.log"), None), 240, "a training")
+    """Wait for the training of mlp's baseline and stop its process in the middle of a run: its number and its log.
 
-    number = 0
+    It takes a second, so from its start on it runs for moments only, and stands still while its log is read.
+    """
+    caught: list[tuple[int, Path]] = []
 
-    def caught() -> bool:
-        nonlocal number
-        if not Path(f"/proc/{number}").exists():  # another attempt has another process
-            number = next(processes("finetune", "train", '"name":"mlp/baseline"'), 0)
-        if not number or not in_the_middle(log):
-            return False
+    def moment() -> bool:
+        number = next(processes("finetune", "train", '"name":"mlp/baseline"'), None)
         with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGSTOP)
-            if in_the_middle(log):
-                return True
-            os.kill(number, signal.SIGCONT)
+            while number:
+                os.kill(number, signal.SIGSTOP)
+                log = next(logs.glob("finetune/mlp/baseline-*/*.log"), None)
+                if log and in_the_middle(log):
+                    caught.append((number, log))
+                    return True
+                os.kill(number, signal.SIGCONT)
+                time.sleep(0.02)
         return False
 
-    until(caught, 240, "a step of the training", pause=0.001)
-    return number, log
+    until(moment, 300, "a step of the training", pause=0.01)
+    return caught[0]
 
 
 def text_of(log: Path) -> str:
