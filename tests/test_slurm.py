@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,21 +101,23 @@ def test_faults_cost_no_finished_work(
     with (tmp_path / "first.log").open("w") as stream:
         workflow = subprocess.Popen(command, cwd=checkout.folder, env=environment(checkout), stderr=stream)
     request.addfinalizer(workflow.kill)
-    with ThreadPoolExecutor() as beside:
-        resumed = beside.submit(meet_the_limit, checkout.folder / "logs")
+    held = until(lambda: pending(cluster, first, "finetune_0_3"), 60, "the training that is to meet its limit")
+    cluster.call("scontrol", "hold", held)
 
-        cancelled = until(lambda: cancel_one(cluster, first), 60, "a cancelled job")
-        cluster.stop("slurmctld")
-        time.sleep(3)
-        cluster.start_controller()
+    cancelled = until(lambda: cancel_one(cluster, first), 60, "a cancelled job")
+    cluster.stop("slurmctld")
+    time.sleep(3)
+    cluster.start_controller()
 
-        node = until(lambda: others_running(cluster, first), 60, "a running job")[0]["NodeList"]
-        cluster.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-        requeued = until(
-            lambda: [job for job in cluster.jobs()[first:] if job["Restarts"] != "0"], 60, "a job queued again"
-        )
-        cluster.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # it may be back by itself
-        assert resumed.result() != "0"
+    node = until(lambda: of_state(cluster, first, "RUNNING"), 60, "a running job")[0]["NodeList"]
+    cluster.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    requeued = until(
+        lambda: [job for job in cluster.jobs()[first:] if job["Restarts"] != "0"], 60, "a job queued again"
+    )
+    cluster.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # it may be back by itself
+
+    cluster.call("scontrol", "release", held)
+    assert meet_the_limit(checkout.folder) != "0"
 
     until(lambda: done(checkout, "evaluate"), 240, "an evaluated run")
     until(lambda: cluster.call("squeue", "-h", "-t", "running").strip(), 60, "a running job")
@@ -165,15 +166,18 @@ def done(checkout: Checkout, stage: str) -> dict[str, str]:
     return {str(path): json.loads(path.read_text())["ended"] for path in specs}
 
 
-def others_running(cluster: Cluster, first: int) -> list[dict[str, str]]:
-    """Jobs that run, other than the training that is to meet its limit."""
-    jobs = cluster.jobs()[first:]
-    return [job for job in jobs if job["JobState"] == "RUNNING" and "finetune_0_3" not in job["Comment"]]
+def of_state(cluster: Cluster, first: int, state: str) -> list[dict[str, str]]:
+    return [job for job in cluster.jobs()[first:] if job["JobState"] == state]
+
+
+def pending(cluster: Cluster, first: int, rule: str) -> str | None:
+    """The job of a rule that waits for a node."""
+    return next((job["JobId"] for job in of_state(cluster, first, "PENDING") if rule in job["Comment"]), None)
 
 
 def cancel_one(cluster: Cluster, first: int) -> str | None:
     """Cancel a running job; its number, unless it ended before."""
-    if not (running := others_running(cluster, first)):
+    if not (running := of_state(cluster, first, "RUNNING")):
         return None
     number = running[-1]["JobId"]
     cluster.call("scancel", number, check=False)
@@ -185,9 +189,9 @@ def state_of(cluster: Cluster, number: str) -> str:
     return next(job["JobState"] for job in cluster.jobs() if job["JobId"] == number)
 
 
-def meet_the_limit(logs: Path) -> str:
+def meet_the_limit(checkout: Path) -> str:
     """Hold a training in the middle of a run until its time limit; the step at which it saved its state and went on."""
-    training, log = stopped_training(logs)
+    training, log = stopped_training(checkout)
     # SLURM's signal waits for a training that stands still.
     step = until(lambda: stopped_at(training, log), 180, "a state saved at the time limit", pause=0.01)
     resumed = until(lambda: re.search(r"resuming at step (\d+)", text_of(log)), 180, "the training's next attempt")[1]
@@ -195,7 +199,7 @@ def meet_the_limit(logs: Path) -> str:
     return resumed
 
 
-def stopped_training(logs: Path) -> tuple[int, Path]:
+def stopped_training(checkout: Path) -> tuple[int, Path]:
     """Wait for the training of mlp's baseline and stop its process in the middle of a run: its number and its log.
 
     It takes a second, so from its start on it runs for moments only, and stands still while its log is read.
@@ -203,11 +207,11 @@ def stopped_training(logs: Path) -> tuple[int, Path]:
     caught: list[tuple[int, Path]] = []
 
     def moment() -> bool:
-        number = next(processes("finetune", "train", '"name":"mlp/baseline"'), None)
+        number = next(processes(checkout, "finetune", "train", '"name":"mlp/baseline"'), None)
         with suppress(ProcessLookupError):
             while number:
                 os.kill(number, signal.SIGSTOP)
-                log = next(logs.glob("finetune/mlp/baseline-*/*.log"), None)
+                log = next(checkout.glob("logs/finetune/mlp/baseline-*/*.log"), None)
                 if log and in_the_middle(log):
                     caught.append((number, log))
                     return True
@@ -230,15 +234,15 @@ def in_the_middle(log: Path) -> bool:
     return bool(step) and int(step[1]) < int(step[2]) // 2
 
 
-def processes(*words: str) -> Iterator[int]:
-    """Numbers of this machine's Python processes whose command line has all these words, newest first."""
-    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: -int(path.name)):
+def processes(folder: Path, *words: str) -> Iterator[int]:
+    """Numbers of the processes of a checkout whose command line has all these words."""
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = (folder / "cmdline").read_text()
+            line, place = (process / "cmdline").read_text(), (process / "cwd").resolve()
         except OSError:
             continue
-        if "diversity-spectra\0" in line and all(word in line for word in words):
-            yield int(folder.name)
+        if place == folder.resolve() and "diversity-spectra\0" in line and all(word in line for word in words):
+            yield int(process.name)
 
 
 def stopped_at(process: int, log: Path) -> str | None:
