@@ -154,7 +154,7 @@ def test_a_sweep_does_not_start_from_a_sweep(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told_with_its_experiment() -> None:
-    with pytest.raises(UserError, match=r"^experiments.b: nowhere: no such file or folder$"):
+    with pytest.raises(UserError, match=r"^experiments.b: data.path: nowhere: no such file or folder$"):
         planned(a={}, b={"data": {"kind": "image_folder", "path": "nowhere"}, "ood": []})
 
 

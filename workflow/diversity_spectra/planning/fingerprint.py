@@ -26,7 +26,8 @@ def fingerprint(path: str, key: str) -> str:
     try:
         return _fingerprint(Path(path))
     except OSError as error:
-        raise UserError(f"{key}: {error.filename or path}: {error.strerror.lower()}") from None
+        reason = "no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{key}: {error.filename or path}: {reason}") from None
 
 
 def _fingerprint(root: Path) -> str:
