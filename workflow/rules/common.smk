@@ -66,7 +66,8 @@ def gpu(stage):
 def grown(amount):
     """A resource that a retry gets more of: a job that was killed for memory or time asks for twice, then three times.
 
-    The time of a training does not grow. It goes on where it was stopped, and a queue may not allow twice the time.
+    The time of a training does not grow: it goes on where it was stopped. No job asks for more than four hours, with the
+    last retry; where a partition allows less, SLURM would keep it waiting for ever.
     """
     return lambda wildcards, attempt: amount * attempt
 

@@ -24,7 +24,7 @@ rule diversity:
     resources:
         gpu=gpu("diversity"),
         mem_mb=grown(16_000),
-        runtime=grown(120),
+        runtime=grown(80),
     params:
         job=job("diversity"),
         device=DEVICE,

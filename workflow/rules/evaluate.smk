@@ -27,7 +27,7 @@ for block in PLAN.blocks():
         resources:
             gpu=gpu("evaluate"),
             mem_mb=grown(16_000),
-            runtime=grown(240),
+            runtime=grown(80),
         params:
             job=job("evaluate"),
             device=DEVICE,

@@ -55,7 +55,7 @@ rule shard:
     resources:
         gpu=gpu("shard"),
         mem_mb=grown(16_000),
-        runtime=grown(240),
+        runtime=grown(80),
     params:
         job=job("shard"),
         device=DEVICE,
