@@ -41,9 +41,11 @@ onstart:
         raise WorkflowError(str(error)) from None
     for note in upgrades.notes(PLAN):
         logger.warning(f"note: {note}")
-    # On a cluster the jobs of a workflow that was killed live on.
+    # On a cluster the jobs of a workflow that was killed live on. What they were making when this one looked for results
+    # may be gone with them, so it looks again.
     if workflow.executor_plugin.name == "slurm" and (jobs := leftover.cancel(PLAN.names)):
-        logger.warning(f"note: cancelled what a killed workflow left in the queue: {', '.join(jobs)}")
+        print("note: cancelled what a killed workflow left in the queue:", *jobs, file=sys.stderr, flush=True)
+        os.execv(sys.executable, sys.orig_argv)
 
 
 localrules:

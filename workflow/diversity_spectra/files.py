@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; when the block ends without an error it replaces `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent))
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -47,14 +48,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
                 _sync(file)
         _allow(temporary, 0o777)
         move_folder(temporary, path)
+        remove_remains(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_remains(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it."""
+    for remains in path.parent.glob(f".{glob.escape(path.stem)}-????????{path.suffix}"):
+        if remains.is_dir():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
+            remains.unlink(missing_ok=True)
+
+
 def move_folder(source: Path, target: Path) -> None:
     """Put `source` in the place of `target` on the same file system; what was there goes only when it is in place."""
+    source.stat()  # raises before anything is moved
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent) as aside:
         if target.exists():
             target.replace(Path(aside) / target.name)
         source.replace(target)

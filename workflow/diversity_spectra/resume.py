@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from diversity_spectra.execution import log
-from diversity_spectra.files import atomic_file
+from diversity_spectra.files import atomic_file, remove_remains
 
 ROOT = Path("results/cache/.resume")
 
@@ -68,6 +68,7 @@ class Resume:
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
+        remove_remains(self.path)
         with suppress(OSError):  # it holds the states of other seeds of the job while they last
             self.path.parent.rmdir()
 

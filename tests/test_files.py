@@ -1,0 +1,41 @@
+"""Atomic files and folders: what is there is whole, and what was killed leaves nothing for long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diversity_spectra.files import atomic_folder, move_folder
+
+KILLED = """
+import os, signal, sys
+from diversity_spectra.files import atomic_folder
+with atomic_folder(sys.argv[1]) as folder:
+    (folder / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["seed-1", "dropout-0.3-0123456789ab"])
+def test_a_finished_folder_clears_what_killed_processes_left(tmp_path: Path, name: str) -> None:
+    for other in (name, "seed-10"):
+        subprocess.run([sys.executable, "-c", KILLED, tmp_path / other], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_folder(tmp_path / name) as folder:
+        (folder / "whole").write_text("x")
+    (rest,) = [path for path in tmp_path.iterdir() if path.name != name]
+    assert rest.name.startswith(".seed-10-") and (tmp_path / name / "whole").exists()
+
+
+def test_nothing_is_lost_where_there_is_nothing_to_move(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "file").write_text("x")
+    with pytest.raises(FileNotFoundError):
+        move_folder(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target" / "file").exists()
+    (tmp_path / "source").mkdir()
+    move_folder(tmp_path / "source", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"] and not list((tmp_path / "target").iterdir())
