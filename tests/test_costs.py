@@ -1,4 +1,7 @@
-"""What jobs cost: units of work, the rates that past runs leave behind, and what a plan is told to take."""
+"""What jobs cost: units of work, the rates that past runs leave behind, and what a plan is told to take.
+
+Long because one tiny plan and its measured rates serve all of it.
+"""
 
 from __future__ import annotations
 

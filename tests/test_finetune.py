@@ -1,4 +1,7 @@
-"""Training: models, dropout, recipes, exact resume, and what becomes of a run that fails."""
+"""Training: models, dropout, recipes, exact resume, and what becomes of a run that fails.
+
+Long because one small data set and one way to train serve all of it.
+"""
 
 from __future__ import annotations
 

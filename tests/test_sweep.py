@@ -1,4 +1,7 @@
-"""Sweeps: what a sweep file says, which jobs its experiments share, and the report over all of them."""
+"""Sweeps: what a sweep file says, which jobs its experiments share, and the report over all of them.
+
+Long because all of it looks at one pair of finished experiments.
+"""
 
 from __future__ import annotations
 

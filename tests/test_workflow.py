@@ -1,4 +1,7 @@
-"""The workflow itself: the tiny experiment from end to end, and what an edit makes it compute again."""
+"""The workflow itself: the tiny experiment from end to end, and what an edit makes it compute again.
+
+Long because all of it looks at one finished experiment.
+"""
 
 from __future__ import annotations
 
