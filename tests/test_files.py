@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from diversity_spectra.files import atomic_folder, move_folder
+from diversity_spectra.files import atomic_file, atomic_folder, move_folder
 
 KILLED = """
 import os, signal, sys
@@ -28,6 +30,16 @@ def test_a_finished_folder_clears_what_killed_processes_left(tmp_path: Path, nam
         (folder / "whole").write_text("x")
     (rest,) = [path for path in tmp_path.iterdir() if path.name != name]
     assert rest.name.startswith(".seed-10-") and (tmp_path / name / "whole").exists()
+
+
+def test_others_may_read_what_the_umask_lets_them_read(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "result") as folder:
+        save_file({"weight": np.zeros((2, 2))}, folder / "model.safetensors")
+    with atomic_file(tmp_path / "table.csv") as file:
+        file.write_text("x")
+    (tmp_path / "plain").write_text("x")
+    allowed = (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "result/model.safetensors").stat().st_mode == allowed == (tmp_path / "table.csv").stat().st_mode
 
 
 def test_nothing_is_lost_where_there_is_nothing_to_move(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
+                _allow(file, 0o666)
         _allow(temporary, 0o777)
         move_folder(temporary, path)
         remove_remains(path)
@@ -92,7 +93,10 @@ def sha256(path: str | Path) -> str:
 
 
 def _allow(path: Path, mode: int) -> None:
-    """What a plain open or mkdir would have allowed: a temporary file or folder lets only its owner in."""
+    """What a plain open or mkdir would have allowed.
+
+    Temporary files and folders, and files that safetensors writes, let only their owner in.
+    """
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(mode & ~umask)
