@@ -4,12 +4,15 @@ What the rules share: where a job's settings, inputs and outputs are looked up i
 
 import os
 import re
+from collections import defaultdict
+from itertools import filterfalse
 from pathlib import Path
 
 from diversity_spectra.compare import TABLES
 from diversity_spectra.costs.work import takes_device
 from diversity_spectra.files import write_json
 from diversity_spectra.planning.plan import files, files_in
+from diversity_spectra.planning.union import BY_RUN
 from diversity_spectra.report import figures
 from diversity_spectra.sweep import COMBINED
 from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES
@@ -18,6 +21,16 @@ from diversity_spectra.sweep import TABLES as SWEEP_TABLES
 LONGEST = 100_000  # characters; Linux allows 131,072 in one argument
 EXECUTION = PLAN.experiments.execution
 COMPARE = PLAN.named("compare")
+
+# The results of runs by their folder: which job makes them, and with which block of seeds.
+MAKER = {
+    f"{job.out}/seed-{seed}": (job.item, block)
+    for stage in BY_RUN
+    for runs in PLAN.runs[stage]
+    for job in [getattr(runs, stage)]
+    for block in runs.blocks
+    for seed in block
+}
 
 # What lies in results/<name>/ in the end: the names of tables and figures.
 RESULTS = {config.experiment: (TABLES, figures(config)) for config in PLAN.experiments.configs}
@@ -72,33 +85,41 @@ def grown(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def result(folder):
-    """Files to ask for, where a job reads a result: its record, which is written with the others at once.
+def asked(folders):
+    """What to ask for, so that these results are there: of each job a file that is missing, or else a record.
 
-    One file for each input keeps the plan of thousands of runs small. Beside it what was deleted since, which Snakemake
-    makes again only if it is asked for. Content is part of the job's key, so times say nothing (`ancient`).
+    One file for each job keeps the plan of thousands of runs small: its job makes the others with it. Content is part of
+    the job's key, so times say nothing (`ancient`).
     """
-    record, others = f"{folder}/spec.json", files_in(folder) if os.path.exists(f"{folder}/spec.json") else []
-    return [ancient(file) for file in [record, *(file for file in others if not os.path.exists(file))]]
+    together = defaultdict(list)
+    for folder in folders:
+        together[MAKER.get(folder, folder)].append(folder)
+    return [
+        ancient(next(filterfalse(os.path.exists, expected(made)), f"{made[0]}/spec.json")) for made in together.values()
+    ]
+
+
+def expected(folders):
+    """Files of results; of those that are not there the record, which is written with all the rest at once."""
+    for folder in folders:
+        record = f"{folder}/spec.json"
+        yield from files_in(folder) if os.path.exists(record) else [record]
 
 
 def inputs(stage):
     """Results that the job reads."""
-
-    return lambda wildcards: [
-        file
+    return lambda wildcards: asked(
+        folder
         for folders in PLAN.job(stage, wildcards.item).inputs.values()
         for folder in ([folders] if isinstance(folders, str) else folders)
-        for file in result(folder)
-    ]
+    )
 
 
 def run_inputs(stage, wildcards, seeds):
     """Results that the job reads, of the runs with these seeds only."""
     made = PLAN.job(stage, wildcards.item).inputs
     runs = [f"{made['runs']}/seed-{seed}" for seed in seeds]
-    others = [folder for role, folder in made.items() if role != "runs"]
-    return [file for folder in [*runs, *others] for file in result(folder)]
+    return asked([*runs, *(folder for role, folder in made.items() if role != "runs")])
 
 
 def outputs(stage, seeds=None):
@@ -146,10 +167,10 @@ def unmade(stage, folders):
 def gathered_runs(wildcards):
     """What one gathering reads. A job never has more inputs than RUNS_PER_GATHER runs have."""
     runs = PLAN.job("gather", wildcards.item).settings["runs"]
-    return [file for run in runs for stage in ("finetune", "evaluate", "spectra") for file in result(run[stage])]
+    return asked(run[stage] for run in runs for stage in BY_RUN)
 
 
 def compared_results(wildcards):
     """What the comparison of an experiment reads."""
     job = COMPARE[wildcards.experiment]
-    return [file for folder in [*job.inputs["runs"], *job.settings["diversity"].values()] for file in result(folder)]
+    return asked([*job.inputs["runs"], *job.settings["diversity"].values()])
