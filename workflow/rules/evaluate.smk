@@ -8,6 +8,7 @@ OUTPUTS: results/cache/evaluate/{item}/seed-{seed}/{predictions.npz,metrics.parq
 for block in PLAN.blocks():
 
     rule:
+        """Predict every test set with the models of this block of seeds, and measure accuracy and calibration."""
         name:
             f"evaluate_{block[0]}_{block[-1]}"
         input:

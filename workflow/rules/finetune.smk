@@ -42,6 +42,7 @@ RECORDED = {runs.finetune.item for runs in PLAN.runs["finetune"] if runs.model.o
 for block in PLAN.blocks():
 
     rule:
+        """Train one condition with the seeds of this block, one after another in one process."""
         name:
             f"finetune_{block[0]}_{block[-1]}"
         input:

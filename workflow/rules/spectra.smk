@@ -8,6 +8,7 @@ OUTPUTS: results/cache/spectra/{item}/seed-{seed}/{rows.parquet,eigenvalues.npz,
 for block in PLAN.blocks():
 
     rule:
+        """Take the eigenvalues and the measures of the weight matrices of this block of seeds."""
         name:
             f"spectra_{block[0]}_{block[-1]}"
         input:
