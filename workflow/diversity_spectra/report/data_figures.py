@@ -31,6 +31,7 @@ def sample_grids(material: Material, _: str = "") -> Drawing:
         if max(map(len, classes)) > 6:
             ax.tick_params(axis="x", labelrotation=45)
         ax.set_yticks([])
+        ax.set_anchor("E")  # what the images leave of the width is for the names
         ax.set_ylabel(samples.name, rotation=0, ha="right", va="center")
         for side in ax.spines.values():
             side.set_visible(False)

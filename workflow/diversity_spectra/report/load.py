@@ -65,7 +65,7 @@ def _samples(images: dict[str, str]) -> tuple[Samples, ...]:
     What was deleted from the cache since is left out, and the log says so: a colour is no reason to draw images again.
     """
     shown = []
-    for name, folder in images.items():
+    for name, folder in sorted(images.items(), key=lambda item: (item[0] != "plain", item[0] == "synthetic")):
         if not Path(folder, "images.npy").exists():
             log.warning("%s is not there any more: no samples of it are shown", folder)
             continue
