@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT, copy_checkout
 
 from diversity_spectra import imageset
-from diversity_spectra.augment.kinds import KINDS
+from diversity_spectra.augment.kinds import KINDS, Kind
 from diversity_spectra.augment.recipe import augmented, mix
 from diversity_spectra.config import Augmentation
 from diversity_spectra.errors import UserError
@@ -54,6 +54,21 @@ def test_a_larger_ratio_holds_the_smaller_one() -> None:
 def test_too_few_synthetic_images_are_named() -> None:
     with pytest.raises(UserError, match="takes 60 synthetic images, 40 are usable"):
         mix(REAL, SYNTHETIC, 3, "added", 0, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        (lambda image: 1 - image / 255, r"\(1, 6, 6\) of torch.float32"),
+        (lambda image: image[:, ::2], r"\(1, 3, 6\) of torch.uint8"),
+    ],
+)
+def test_a_kind_that_makes_no_image_is_named(monkeypatch, change, given) -> None:
+    monkeypatch.setitem(KINDS, "wrong", Kind(lambda image, level, generator: change(image), "", float, {}))
+    with pytest.raises(
+        UserError, match=rf"augmentation wrong made an image {given}, expected \(1, 6, 6\) of torch.uint8"
+    ):
+        augmented(np.full((6, 6, 1), 9, dtype=np.uint8), [("wrong", 1.0)], 0, 0, "real", 0)
 
 
 def test_every_kind_in_the_configuration_is_there() -> None:

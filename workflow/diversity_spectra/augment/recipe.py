@@ -41,7 +41,10 @@ def mix(
 def augmented(
     image: np.ndarray, augmentations: Sequence[tuple[str, float]], copy: int, seed: int, origin: str, index: int
 ) -> np.ndarray:
-    """One variant of an image (H, W, C) uint8. Its seed is that of the image and the copy, nothing else."""
+    """One variant of an image (H, W, C) uint8. Its seed is that of the image and the copy, nothing else.
+
+    Raises `UserError` for a kind that gives anything but an image of the same shape and type.
+    """
     import torch
 
     from diversity_spectra.augment.kinds import KINDS
@@ -49,5 +52,9 @@ def augmented(
     generator = torch.Generator().manual_seed(derive_seed(seed, "augment", augmentations, origin, index, copy))
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (C, H, W)
     for kind, level in augmentations:
-        tensor = KINDS[kind].apply(tensor, level, generator)
+        changed = KINDS[kind].apply(tensor, level, generator)
+        if (changed.shape, changed.dtype) != (tensor.shape, tensor.dtype):
+            given, wanted = (f"{tuple(each.shape)} of {each.dtype}" for each in (changed, tensor))
+            raise UserError(f"augmentation {kind} made an image {given}, expected {wanted}")
+        tensor = changed
     return tensor.permute(1, 2, 0).numpy()
