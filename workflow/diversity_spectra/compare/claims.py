@@ -13,7 +13,7 @@ from scipy import stats
 
 from diversity_spectra.compare.alignment import family_weights
 from diversity_spectra.compare.benefits import Benefits
-from diversity_spectra.compare.crossfit import Shifts
+from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
 from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
 
@@ -114,7 +114,9 @@ def more_like_dropout(evidence: Evidence) -> Claim:
         CONTRADICTED: "the shifts lie closer to weight decay than to dropout",
         INCONCLUSIVE: "the difference cannot be told from 0",
     }[verdict]
-    why = f"{why} (difference of mean cosines {_interval(effect, low, high)})."
+    why = f"{why} (difference of mean cosines {_interval(effect, low, high)})"
+    # Where the controls move the spectra alike, no difference between them can be large.
+    why += f"; the cosine of dropout with weight decay is itself {_interval(*_cosine_of(evidence, pair))}."
     return Claim("b", statement, estimand, effect, low, high, _runs(evidence, *DATA_FAMILIES, *pair), verdict, why)
 
 
@@ -238,6 +240,14 @@ def _mean_cosine(evidence: Evidence, pair: list[str], level: float) -> tuple[flo
     low, high = effect - np.quantile(error, [1 - level / 2, level / 2])
     effect = float(np.clip(effect, -bound, bound))
     return effect, float(np.clip(low, -bound, effect)), float(np.clip(high, effect, bound))
+
+
+def _cosine_of(evidence: Evidence, pair: list[str]) -> tuple[float, float, float]:
+    """Cosine between the directions of two control families, and its interval."""
+    families = evidence.conditions["family"].to_numpy()[1:]
+    directions = evidence.shift.combine(np.array([family_weights(families, family) for family in pair]))
+    low, high = cosine_intervals(directions, np.array([[0, 1]]), evidence.options.level)[0]
+    return float(cosines(directions.unbiased)[0, 1]), float(low), float(high)
 
 
 def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = None) -> str:
