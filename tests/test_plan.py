@@ -118,7 +118,8 @@ def test_what_a_split_does_not_read_touches_nothing_else(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     for place in ("here/cat", "here/dog", "there/cat", "there/dog"):
         (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "0.png").write_bytes(b"an image")
+        for number in range(6):
+            (tmp_path / place / f"{number}.png").write_bytes(b"an image")
     own = {"ood": [], "diversity": {"per_class": 2}}
     folder = {"kind": "image_folder", "path": "here", "pool_per_class": 2}
     before = planned(data=folder, **own)
@@ -128,6 +129,20 @@ def test_what_a_split_does_not_read_touches_nothing_else(tmp_path: Path, monkeyp
     }
     stages = {stage for stage, _ in touched(before, planned(data={**folder, "test_per_class": 9}, **own))}
     assert "finetune" not in stages and "evaluate" in stages
+
+
+def test_classes_too_small_for_a_diversity_score_are_said_at_planning(tmp_path: Path) -> None:
+    folder = {"kind": "image_folder", "path": str(tmp_path), "test_fraction": 0.25, "pool_per_class": 1}
+    for name, number in (("cat", 20), ("dog", 12)):
+        (tmp_path / name).mkdir()
+        for index in range(number):
+            (tmp_path / name / f"{index}.png").write_bytes(b"an image")
+    planned(data=folder, ood=[], diversity={"per_class": 8})  # 12 less 3 to test on and 1 of the pool
+    with pytest.raises(UserError, match=r"diversity\.per_class is 9, but class 'dog' has 8 images to train on"):
+        planned(data=folder, ood=[], diversity={"per_class": 9})
+    (tmp_path / "ox").mkdir()
+    with pytest.raises(UserError, match=r"data\.path: .*ox: no images in this class folder"):
+        planned(data=folder, ood=[])
 
 
 def test_the_order_of_combined_augmentations_is_that_of_the_kinds() -> None:

@@ -5,7 +5,7 @@ naming the key's path, the value and what is allowed. The meaning of every key i
 """
 
 from diversity_spectra.config.conditions import Augmentation, Combination, Conditions
-from diversity_spectra.config.data import Data, Digits, Ood, OodCorruption
+from diversity_spectra.config.data import Data, Digits, ImageFolder, Ood, OodCorruption
 from diversity_spectra.config.experiment import Compare, Config, Diversity, Execution, Report, Spectra, TrainedModel
 from diversity_spectra.config.generator import Ddpm
 from diversity_spectra.config.reading import load, parse, read_yaml, schema, validate
@@ -24,6 +24,7 @@ __all__ = [
     "Diversity",
     "Execution",
     "Experiment",
+    "ImageFolder",
     "LocalPath",
     "Model",
     "Ood",

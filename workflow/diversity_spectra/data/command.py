@@ -9,6 +9,7 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.data.split import stratified
+from diversity_spectra.data.tree import held_out, list_classes, train_and_test
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 
@@ -145,13 +146,13 @@ def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
 def _from_folder(
     source: dict, split: str, seed: int, folder: Path, classes: list[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    from diversity_spectra.data.folder import list_classes, list_images, read_images
+    from diversity_spectra.data.folder import list_images, read_images
 
     root = Path(source["path"])
-    separate = (root / "train").is_dir() and (root / "test").is_dir()
+    separate = train_and_test(root)
     if separate:
-        found = list_classes(root / "train")
-        root = root / ("test" if split == "test" else "train")
+        found = list_classes(separate[0])
+        root = separate[split == "test"]
     else:
         found = list_classes(root)
     missing = sorted(set(classes or found) - set(list_classes(root)))
@@ -160,7 +161,7 @@ def _from_folder(
     classes = classes or found
     files, labels = list_images(root, classes)
     if "test_fraction" in source:
-        chosen = _folder_split(source, split, labels, seed, classes, separate)
+        chosen = _folder_split(source, split, labels, seed, classes, bool(separate))
         files, labels = [files[index] for index in chosen], labels[chosen]
     images, kept = read_images(files, source["image_size"], folder)
     return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
@@ -173,8 +174,7 @@ def _folder_split(
     if not separate:
         # Each class gives the same share; at least one image of every class is tested on.
         smallest = np.bincount(labels, minlength=len(classes)).min()
-        held_out = max(1, round(source["test_fraction"] * smallest))
-        test, rest = stratified(labels, [held_out, None], seed, classes)
+        test, rest = stratified(labels, [held_out(source["test_fraction"], smallest), None], seed, classes)
         everything = test if split == "test" else rest
     labels = labels[everything]
     if split == "test":

@@ -13,24 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.data.tree import images_below
 from diversity_spectra.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-
 log = logging.getLogger("diversity_spectra")
-
-
-def list_classes(root: Path) -> list[str]:
-    """Names of the class folders, sorted. Raises `UserError` where there are none."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise UserError(f"{root}: expected one folder per class, found none")
-    return classes
 
 
 def list_images(root: Path, classes: Sequence[str]) -> tuple[list[Path], np.ndarray]:
@@ -41,9 +30,7 @@ def list_images(root: Path, classes: Sequence[str]) -> tuple[list[Path], np.ndar
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise UserError(f"{root / name}: no images in this class folder")
+        found = images_below(root / name)
         files += found
         labels += [label] * len(found)
     return files, np.array(labels, dtype=np.int64)

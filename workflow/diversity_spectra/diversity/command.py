@@ -98,7 +98,7 @@ def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | Non
     try:
         chosen = [vendi.subsample(*sampled, arguments.seed, draw, sources) for draw in draws]
     except ValueError as error:
-        raise UserError(f"{arguments.image_set}: {error}; lower --per-class") from None
+        raise UserError(f"{arguments.image_set}: {error}; lower --per-class (diversity.per_class)") from None
     used = np.unique(chosen)
     pixels = vendi.pixel_rows(images.images, used)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diversity_spectra.data.folder import list_classes, list_images, read_image
+from diversity_spectra.data.folder import list_images, read_image
+from diversity_spectra.data.tree import list_classes
 from diversity_spectra.errors import UserError
 from diversity_spectra.generate.pipeline import fit
 from diversity_spectra.imageset import ImageSet

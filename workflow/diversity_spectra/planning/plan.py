@@ -14,6 +14,8 @@ from diversity_spectra import config as configuration
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.conditions import Condition, DataRecipe, expand
 from diversity_spectra.config import Config, TrainedModel
+from diversity_spectra.data.tree import smallest_class
+from diversity_spectra.errors import UserError
 from diversity_spectra.planning.fingerprint import fingerprint
 from diversity_spectra.provenance import NAME, Job, code_digest, digest
 
@@ -99,9 +101,11 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """Work out every job. Raises `UserError` if a file named in the configuration is missing."""
+    """Work out every job. Raises `UserError` if a file named in the configuration is missing, or images are too few."""
     made = Plan(config)
     train, test, pool = _plan_data(made)
+    if isinstance(config.data, configuration.ImageFolder):
+        _count_images(config.data, config.diversity.per_class)
     generated = _plan_generator(made, train, pool)
     for model in config.models:
         for condition in expand(model.conditions):
@@ -147,6 +151,16 @@ def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
             # The order of the classes is that of the data set itself.
             made.test_sets[name] = prepared(ood, f"ood-{name}", "test", classes=test.out)
     return train, test, pool
+
+
+def _count_images(data: configuration.ImageFolder, needed: int) -> None:
+    """Raises `UserError` where a class has fewer images to train on than a diversity score takes."""
+    try:
+        name, images = smallest_class(data.model_dump())
+    except UserError as error:
+        raise UserError(f"data.path: {error}") from None
+    if images < needed:
+        raise UserError(f"diversity.per_class is {needed}, but class {name!r} has {max(images, 0)} images to train on")
 
 
 def _plan_generator(made: Plan, train: Job, pool: Job | None) -> Job | None:

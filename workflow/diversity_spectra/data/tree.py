@@ -1,0 +1,51 @@
+"""A tree of images, one folder per class, as planning sees it: which files there are, none of them opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diversity_spectra.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+def train_and_test(root: Path) -> tuple[Path, Path] | None:
+    """The folders `train` and `test` of a tree that has them; any other tree is one that is split."""
+    pair = root / "train", root / "test"
+    return pair if all(path.is_dir() for path in pair) else None
+
+
+def list_classes(root: Path) -> list[str]:
+    """Names of the class folders, sorted. Raises `UserError` where there are none."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise UserError(f"{root}: expected one folder per class, found none")
+    return classes
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files in a class folder, however deep, sorted. Raises `UserError` where there are none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise UserError(f"{folder}: no images in this class folder")
+    return found
+
+
+def held_out(fraction: float, smallest: int) -> int:
+    """Images that every class of a tree that is split gives to the test set, at least one."""
+    return max(1, round(fraction * smallest))
+
+
+def smallest_class(source: dict) -> tuple[str, int]:
+    """The class with the fewest images to train on, and their number; unreadable files are still among them.
+
+    source: the settings of an `image_folder`. Raises `UserError` for a tree without classes or a class without images.
+    """
+    pair = train_and_test(Path(source["path"]))
+    root = pair[0] if pair else Path(source["path"])
+    sizes = {name: len(images_below(root / name)) for name in list_classes(root)}
+    name = min(sizes, key=sizes.__getitem__)
+    tested = 0 if pair else held_out(source["test_fraction"], sizes[name])
+    return name, sizes[name] - tested - source["pool_per_class"]
