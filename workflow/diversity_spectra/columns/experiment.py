@@ -46,7 +46,7 @@ CONDITIONS = {
     "kind": KIND,
     "strength": STRENGTH,
     "training_set": TRAINING_SET,
-    "dropout": Column("rate", "dropout probability; 0: none", "conditions.expand"),
+    "dropout": Column("rate", "dropout probability; 0: none, NaN: a checkpoint's is not known", "conditions.expand"),
     "weight_decay": Column("1", "decoupled decay; 0: none", "conditions.expand"),
     "synthetic": Column("ratio", "synthetic images per real image; 0: none", "conditions.expand"),
     "runs": Column("runs", "number of seeds", PLAN),

@@ -10,6 +10,8 @@ from diversity_spectra.execution import check_input, read_job, record
 from diversity_spectra.files import write_json
 from diversity_spectra.tables import write_both
 
+NUMBERS = ("strength", "dropout", "weight_decay", "synthetic")  # of a condition; of a checkpoint none is known
+
 
 def run_job(arguments: argparse.Namespace) -> None:
     import pandas as pd
@@ -30,7 +32,7 @@ def run_job(arguments: argparse.Namespace) -> None:
         )
         for name in ("runs", "evaluation", "spectra")
     }
-    tables["conditions"] = pd.DataFrame(conditions).astype({"strength": float})
+    tables["conditions"] = pd.DataFrame(conditions).astype(dict.fromkeys(NUMBERS, float))
     for name, file in (("diversity", "scores"), ("quality", "quality")):
         parts = [
             pd.read_parquet(Path(folder) / f"{file}.parquet").assign(training_set=key)

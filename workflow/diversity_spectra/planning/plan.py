@@ -284,10 +284,7 @@ def _plan_results(made: Plan) -> None:
             "family": run.condition.family,
             "kind": run.condition.kind,
             "strength": run.condition.strength,
-            "training_set": run.training_set,
-            "dropout": run.condition.dropout,
-            "weight_decay": run.condition.weight_decay,
-            "synthetic": run.condition.recipe.synthetic,
+            **_trained_with(run),
             "runs": len(run.seeds),
         }
         for run in made.runs
@@ -320,6 +317,19 @@ def _plan_results(made: Plan) -> None:
         place=f"results/{config.experiment}",
     )
     made.jobs["report"] = {report.item: report}
+
+
+def _trained_with(run: Runs) -> dict[str, str | float | None]:
+    """Images and regularisers of a condition; nothing is known of those of a checkpoint."""
+    condition = run.condition
+    if condition.checkpoint:
+        return {"training_set": "", "dropout": None, "weight_decay": None, "synthetic": None}
+    return {
+        "training_set": run.training_set,
+        "dropout": condition.dropout,
+        "weight_decay": condition.weight_decay,
+        "synthetic": condition.recipe.synthetic,
+    }
 
 
 def _shown_sets(made: Plan) -> dict[str, str]:

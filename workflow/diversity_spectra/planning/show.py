@@ -9,7 +9,7 @@ from diversity_spectra.costs import calibration
 from diversity_spectra.planning import upgrades
 from diversity_spectra.planning.bill import bill
 from diversity_spectra.planning.experiments import load
-from diversity_spectra.planning.plan import Plan
+from diversity_spectra.planning.plan import Plan, Runs
 from diversity_spectra.planning.union import Union, plan_all
 
 EPILOG = """examples:
@@ -61,7 +61,7 @@ def _experiment(made: Plan) -> list[str]:
             f"model {model.name}: {model.architecture}, weights {model.weights}, {model.steps} steps of {model.batch_size};"
             f" {len(runs)} conditions, {total} runs"
         )
-        lines += [f"  {run.condition.name:<40} {_runs(len(run.seeds))} on {run.training_set}" for run in runs]
+        lines += [f"  {run.condition.name:<40} {_runs(len(run.seeds))} {_trained_on(run)}" for run in runs]
         lines.append("")
     lines.append("training sets: " + ", ".join(made.training_sets))
     lines.append("test sets: " + ", ".join(made.test_sets))
@@ -70,6 +70,10 @@ def _experiment(made: Plan) -> list[str]:
 
 def _runs(number: int) -> str:
     return f"{number:>5} run" + " s"[number > 1]
+
+
+def _trained_on(run: Runs) -> str:
+    return f"of {run.condition.checkpoint}" if run.condition.checkpoint else f"on {run.training_set}"
 
 
 def _notes(made: Union) -> list[str]:
