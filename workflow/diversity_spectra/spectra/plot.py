@@ -51,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     draw_esd(left, values, row, scale="log")
     draw_esd(right, values, row, scale="linear")
     figure.suptitle(f"{arguments.layer}, {arguments.matrix}: {len(values)} eigenvalues")
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
     # Without a date, the same figure has the same bytes.
     metadata = {"Date": None} if arguments.out.suffix == ".svg" else {}
     with atomic_file(arguments.out) as temporary, matplotlib.rc_context({"svg.hashsalt": "esd"}):
@@ -119,8 +122,8 @@ def draw_esd(axes: Axes, eigenvalues: np.ndarray, row: dict | None = None, scale
         x = np.geomspace(row["xmin"], largest, 200)
         share = np.count_nonzero(eigenvalues >= row["xmin"]) / len(eigenvalues)
         y = share * (row["alpha"] - 1) / row["xmin"] * (x / row["xmin"]) ** -row["alpha"]
-        axes.plot(x, y, color=TAIL, label=f"power law, alpha = {row['alpha']:.2f}{_interval(row)}")
-        axes.axvline(row["xmin"], color=TAIL, linestyle=":", linewidth=1)
+        axes.plot(x, y, color=TAIL, label=f"power law, alpha = {row['alpha']:.2f}{_quality(row)}")
+        axes.axvline(row["xmin"], color=TAIL, linestyle=":", linewidth=1, label="xmin, where its fit begins")
         top = max(top, y.max()) if scale == "log" else top
     if _has(row, "sigma_mp", "bulk_max", "N", "M") and row.get("convention") == "strict":
         # The bulk is that of a matrix smaller by its spikes, as in `fit_bulk`.
@@ -129,19 +132,22 @@ def draw_esd(axes: Axes, eigenvalues: np.ndarray, row: dict | None = None, scale
         x = np.geomspace(max(row["bulk_min"], low, 1e-6 * row["bulk_max"]), row["bulk_max"], 600)
         y = (1 - row["num_spikes"] / len(eigenvalues)) * marchenko_pastur.density(x, row["sigma_mp"], *sides)
         axes.plot(x, y, color=BULK, label=f"Marchenko-Pastur, {int(row['num_spikes'])} spikes")
-        axes.axvline(row["bulk_max"], color=BULK, linestyle="--", linewidth=1)
+        axes.axvline(row["bulk_max"], color=BULK, linestyle="--", linewidth=1, label="edge of its bulk")
     if scale == "log":
         axes.set(xscale="log", yscale="log", ylim=(density[density > 0].min() / 3, top * 3))
     else:
         axes.set(xlim=(0, high), ylim=(0, top * 1.1))
         if beyond := int(np.count_nonzero(eigenvalues > high)):
             axes.text(0.97, 0.5, f"{beyond} beyond, to {largest:.3g}", ha="right", transform=axes.transAxes)
-    axes.legend(fontsize="small", frameon=False)
 
 
 def _has(row: dict, *names: str) -> bool:
     return all(row.get(name) is not None and np.isfinite(float(row[name])) for name in names)
 
 
-def _interval(row: dict) -> str:
-    return f" [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}]" if _has(row, "alpha_low", "alpha_high") else ""
+def _quality(row: dict) -> str:
+    """The interval of alpha, and how well the power law fits: Kolmogorov-Smirnov distance D and p."""
+    interval = f" [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}]" if _has(row, "alpha_low", "alpha_high") else ""
+    return interval + "".join(
+        f", {name} = {row[key]:.2g}" for name, key in (("D", "D"), ("p", "goodness_p")) if _has(row, key)
+    )
