@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
-from snakemake_logger_plugin_progress import Estimate, clock, job_name, reason_in_log
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from snakemake_logger_plugin_progress import Estimate, LogHandler, clock, job_name, reason_in_log
+
+
+@pytest.fixture
+def handler() -> LogHandler:
+    return LogHandler(SimpleNamespace(stdout=True, dryrun=False, printshellcmds=False), None)
+
+
+def tell(handler: LogHandler, event: LogEvent | None = None, message: str = "", **facts: object) -> None:
+    """Let the handler hear of an event as Snakemake tells it."""
+    told = {"levelno": logging.ERROR if message else logging.INFO, "msg": message, "event": event, **facts}
+    handler.handle_event(logging.makeLogRecord(told))
 
 
 def test_jobs_are_named_in_words() -> None:
@@ -42,3 +58,24 @@ def test_the_estimate_weighs_rules_by_their_own_durations() -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (5, 65, 3700)] == ["0:05", "1:05", "1:01:40"]
+
+
+def test_a_failed_job_has_one_line(handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    log = tmp_path / "log"
+    log.write_text("error: seed 0: the loss is nan\n")
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune_0_1": 2, "total": 2})
+    tell(handler, LogEvent.JOB_INFO, jobid=1, rule_name="finetune_0_1", wildcards={"item": "mlp/x-0123456789ab"})
+    command = (
+        "RuleException:\nCalledProcessError in file \"f.smk\", line 3:\nCommand '...' returned non-zero exit status 2."
+    )
+    tell(handler, LogEvent.ERROR, command)
+    for _ in range(2):  # a cluster tries again
+        tell(handler, LogEvent.JOB_ERROR, jobid=1, rule_name="finetune_0_1", log=[str(log)])
+    tell(handler, message="Exiting because a job execution failed. Look above for error messages")
+    tell(handler, LogEvent.ERROR, "MissingOutputException in rule x: no file")
+    tell(handler, LogEvent.ERROR, "WorkflowError:\nAt least one job did not complete successfully.")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"FAILED finetune mlp/x, seeds 0-1: error: seed 0: the loss is nan (log: {log})",
+        "MissingOutputException in rule x: no file",
+        "1 of 2 jobs failed; in full: .snakemake/log",
+    ]

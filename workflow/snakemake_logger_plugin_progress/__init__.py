@@ -1,6 +1,7 @@
 """`snakemake --logger progress`: one line per finished job, with what is running and an estimate of what remains.
 
-A failed job is named by stage, model, condition and seeds, with the reason from its log in one line.
+A failed job is named by stage, model, condition and seeds, with the reason from its log in one line. What Snakemake
+itself says of it, with the whole command, stands in .snakemake/log.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ BLOCK = re.compile(r"^(\d+)_(\d+)$")
 KEY = re.compile(r"-[0-9a-f]{12}$")
 # What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
 REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"srun: (error|fatal): (?!\S+: task)")]
+
+# What Snakemake says of a failed job beside the event that it failed: its command, and each file that it did not write.
+REPEATED = ("RuleException:\nCalledProcessError ", "Cannot restore ", "Exiting because a job execution failed")
+SOME_FAILED = "At least one job did not complete successfully."
 
 
 def job_name(rule: str, wildcards: dict) -> str:
@@ -113,11 +118,15 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             self.fail(record)
         elif event == LogEvent.ERROR or (event is None and record.levelno >= WARNING):
-            # Snakemake says this of every file that a failed job did not write.
-            if not record.getMessage().endswith("no backup found."):
-                self.say(record.getMessage())
+            self.complain(record.getMessage())
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             self.say("Nothing to be done: every result is there and up to date.")
+
+    def complain(self, message: str) -> None:
+        if message.endswith(SOME_FAILED):
+            self.say(f"{len(self.failed) or 'some'} of {self.total} jobs failed; in full: .snakemake/log")
+        elif not message.startswith(REPEATED):
+            self.say(message)
 
     def plan(self, stats: dict) -> None:
         if self.total:  # a dry run tells it again at its end
