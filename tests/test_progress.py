@@ -77,5 +77,24 @@ def test_a_failed_job_has_one_line(handler: LogHandler, tmp_path: Path, capsys: 
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"FAILED finetune mlp/x, seeds 0-1: error: seed 0: the loss is nan (log: {log})",
         "MissingOutputException in rule x: no file",
-        "1 of 2 jobs failed; in full: .snakemake/log",
+        "of 2 jobs 1 failed; in full: .snakemake/log",
+    ]
+
+
+def test_a_job_that_was_told_to_stop_did_not_fail(
+    handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune_0_1": 1, "spectra_0_1": 1, "total": 2})
+    said = {"finetune": "14:32:50 stopped at step 772; the state is saved and the next run goes on from it"}
+    for jobid, stage in enumerate(("finetune", "spectra")):
+        log = tmp_path / stage
+        log.write_text(said.get(stage, "stopped") + "\n")
+        wildcards = {"item": "mlp/x-0123456789ab"}
+        tell(handler, LogEvent.JOB_INFO, jobid=jobid, rule_name=f"{stage}_0_1", wildcards=wildcards)
+        tell(handler, LogEvent.JOB_ERROR, jobid=jobid, rule_name=f"{stage}_0_1", log=[str(log)])
+    tell(handler, LogEvent.ERROR, "WorkflowError:\nAt least one job did not complete successfully.")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "stopped finetune mlp/x, seeds 0-1: at step 772; the state is saved and the next run goes on from it",
+        "stopped spectra mlp/x, seeds 0-1",
+        "of 2 jobs 2 stopped; in full: .snakemake/log",
     ]

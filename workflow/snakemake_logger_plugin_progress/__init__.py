@@ -25,6 +25,9 @@ REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"
 REPEATED = ("RuleException:\nCalledProcessError ", "Cannot restore ", "Exiting because a job execution failed")
 SOME_FAILED = "At least one job did not complete successfully."
 
+# The last word of a job that was told to stop.
+STOPPED = re.compile(r"(?:[\d:]{8} )?stopped ?(.*)")
+
 
 def job_name(rule: str, wildcards: dict) -> str:
     """A job in words: `finetune mlp/dropout-0.3, seeds 0-7`.
@@ -96,7 +99,7 @@ class LogHandler(LogHandlerBase):
         self.estimate = Estimate()
         self.names: dict[int, tuple[str, str]] = {}
         self.running: dict[int, float] = {}
-        self.failed: list[str] = []
+        self.ended: dict[str, str] = {}
         self.done, self.total = 0, 0
 
     def emit(self, record: LogRecord) -> None:
@@ -124,7 +127,9 @@ class LogHandler(LogHandlerBase):
 
     def complain(self, message: str) -> None:
         if message.endswith(SOME_FAILED):
-            self.say(f"{len(self.failed) or 'some'} of {self.total} jobs failed; in full: .snakemake/log")
+            counts = Counter(self.ended.values()) or {"failed": "some"}
+            ended = ", ".join(f"{count} {how}" for how, count in counts.items())
+            self.say(f"of {self.total} jobs {ended}; in full: .snakemake/log")
         elif not message.startswith(REPEATED):
             self.say(message)
 
@@ -165,12 +170,17 @@ class LogHandler(LogHandlerBase):
     def fail(self, record: LogRecord) -> None:
         name, _ = self.names.get(record.jobid, (record.rule_name, ""))
         self.running.pop(record.jobid, None)
-        if name in self.failed:
+        if name in self.ended:
             return
-        self.failed.append(name)
         logs = [str(path) for path in record.log or []]
+        reason = reason_in_log(logs)
+        stopped = STOPPED.fullmatch(reason)
+        self.ended[name] = "stopped" if stopped else "failed"
+        if stopped:
+            self.say(f"stopped {name}: {stopped[1]}".removesuffix(": "))
+            return
         where = f" (log: {', '.join(path.split(' ')[0] for path in logs)})" if logs else ""
-        self.say(f"FAILED {name}: {reason_in_log(logs)}{where}")
+        self.say(f"FAILED {name}: {reason}{where}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr, flush=True)
