@@ -98,3 +98,13 @@ def test_a_job_that_was_told_to_stop_did_not_fail(
         "stopped spectra mlp/x, seeds 0-1",
         "of 2 jobs 2 stopped; in full: .snakemake/log",
     ]
+
+
+def test_every_job_is_counted_and_the_target_is_none(handler: LogHandler, capsys: pytest.CaptureFixture) -> None:
+    tell(handler, LogEvent.RUN_INFO, stats={"all": 1, "gather": 1, "compare": 1, "total": 3})
+    for jobid, rule in enumerate(("gather", "compare", "all")):
+        tell(handler, LogEvent.JOB_INFO, jobid=jobid, rule_name=rule, wildcards={})
+        tell(handler, LogEvent.JOB_FINISHED, job_id=jobid)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 jobs: 1 gather, 1 compare"
+    assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]

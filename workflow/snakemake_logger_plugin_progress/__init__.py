@@ -16,6 +16,7 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+TARGET = "all"  # the rule that asks for everything and does nothing
 BLOCK = re.compile(r"^(\d+)_(\d+)$")
 KEY = re.compile(r"-[0-9a-f]{12}$")
 # What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
@@ -137,27 +138,29 @@ class LogHandler(LogHandlerBase):
         if self.total:  # a dry run tells it again at its end
             return
         for rule, count in stats.items():
-            if rule != "total":
+            if rule not in ("total", TARGET):
                 self.estimate.left[rule.partition("_")[0]] += count
         self.total = sum(self.estimate.left.values())
-        jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items() if stage != "all")
+        jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items())
         self.say(f"{self.total} jobs: {jobs}")
 
     def announce(self, record: LogRecord) -> None:
+        if record.rule_name == TARGET:
+            return
         name = job_name(record.rule_name, record.wildcards or {})
         self.names[record.jobid] = (name, name.split(" ")[0])
         self.running[record.jobid] = time.monotonic()
-        if self.common_settings.dryrun and record.rule_name != "all":
+        if self.common_settings.dryrun:
             self.say(f"would run {name}: {str(record.reason).split(':')[0].lower()}")
 
     def finish(self, jobid: int) -> None:
-        name, stage = self.names.get(jobid, (str(jobid), "job"))
+        if jobid not in self.names:
+            return
+        name, stage = self.names[jobid]
         now = time.monotonic()
         seconds = now - self.running.pop(jobid, now)
         self.done += 1
         self.estimate.finished(stage, seconds)
-        if stage == "all":
-            return
         parts = [f"{name}: {clock(seconds)}"]
         if self.running:
             parts.append("running: " + "; ".join(self.names[other][0] for other in self.running))
