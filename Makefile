@@ -25,6 +25,7 @@ build:
 	@echo "$(PINS)" > .venv/.pins
 
 run: env
+	@$(BIN)/diversity-spectra check --configfile $(CONFIG) >/dev/null
 	@$(SNAKEMAKE)
 	@$(BIN)/diversity-spectra plan --configfile $(CONFIG) --report
 
