@@ -8,10 +8,6 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning import experiments, leftover, upgrades
-from diversity_spectra.planning.graph import steps
-from diversity_spectra.planning.lock import claim, hold
-from diversity_spectra.planning.union import plan_all
 
 min_version("9.27")
 
@@ -22,11 +18,17 @@ if not workflow.overwrite_configfiles:
 
 
 try:
+    # These import the kinds of augmentation, to which users add their own.
+    from diversity_spectra.planning import experiments, leftover, upgrades
+    from diversity_spectra.planning.graph import steps
+    from diversity_spectra.planning.lock import claim, hold
+    from diversity_spectra.planning.union import plan_all
+
     # Read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
     PLAN = plan_all(experiments.load(*workflow.configfiles, changes=workflow.config_settings.config))
 except UserError as error:
     # One line per mistake, and no traceback: nothing of the workflow is at fault.
-    print(error, file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     sys.stderr.flush()
     os._exit(2)
 

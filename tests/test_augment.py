@@ -147,3 +147,30 @@ def test_the_tutorials_kind_is_one_small_file(tmp_path: Path) -> None:
     assert "| `invert` | list of numbers | `[]` | each > 0, <= 1 | share of the images |" in keys
     assert (same ^ inverted).all()
     assert 0.3 < inverted.mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("x = 1\ndef mine(:\n", "line 2: invalid syntax"),
+        (
+            "from diversity_spectra.augment.kinds import unifrm\n",
+            "line 1: cannot import name 'unifrm' from 'diversity_",
+        ),
+        (
+            "from diversity_spectra.augment import kinds\n\n@kinds.augmentation('unit', lee=1)\ndef mine(): ...\n",
+            "line 3: unknown limit 'lee'; known here: gt, ge, lt, le",
+        ),
+    ],
+    ids=["syntax", "import", "limit"],
+)
+def test_a_mistake_in_a_kind_is_one_line(tmp_path: Path, code: str, expected: str) -> None:
+    checkout = copy_checkout(tmp_path)
+    module = "workflow/diversity_spectra/augment/kinds/mine.py"
+    (tmp_path / module).write_text(code)
+    commands = [("diversity-spectra", "check"), ("snakemake", "-n", "--cores", "1")]
+    for command in commands:
+        done = checkout.run(*command, check=False)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"error: {module}, {expected}")

@@ -40,19 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     ledger.begin()
     # Without a handler a SIGTERM would end Python at once and leave temporary folders behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    parser = argparse.ArgumentParser(prog="diversity-spectra", description=__doc__.split("\n")[0])
-    parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
-    for name, (module, summary) in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if argv and argv[0] == name:
-            command = importlib.import_module(module)
-            command.configure(subparser)
-            subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
     try:
+        arguments = parse(argv)
         status = arguments.run(arguments) or 0
         if status == 0:
             ledger.close(getattr(arguments, "threads", 1))
@@ -70,6 +59,22 @@ def main(argv: list[str] | None = None) -> int:
         else:
             raise
         return 1
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments, with the subcommand's function as `run`."""
+    parser = argparse.ArgumentParser(prog="diversity-spectra", description=__doc__.split("\n")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name, (module, summary) in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if argv and argv[0] == name:
+            command = importlib.import_module(module)
+            command.configure(subparser)
+            subparser.set_defaults(run=command.run)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

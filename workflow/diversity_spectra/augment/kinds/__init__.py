@@ -8,10 +8,15 @@ torch and torchvision are imported inside the functions. A training set depends 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from diversity_spectra.errors import UserError
 
 Image: TypeAlias = "torch.Tensor"  # noqa: F821 (torch is not imported at planning)
 Generator: TypeAlias = "torch.Generator"  # noqa: F821
@@ -25,17 +30,22 @@ class Kind:
     apply: Augmentation
     meaning: str  # of the level, with its unit
     type: type  # of the level in the configuration
-    limits: dict[str, float]  # of the level, as pydantic names them: gt, ge, lt, le
+    limits: dict[str, float]  # of the level, by their names in LIMITS
     falling: bool = False  # whether a smaller level changes the image more
 
 
 KINDS: dict[str, Kind] = {}
+LIMITS = ("gt", "ge", "lt", "le")  # as pydantic names them
+# What Python adds to a wrong name in an import from this package, which is still being imported itself.
+CIRCULAR = re.compile(r"partially initialized module | \(most likely due to a circular import\).*")
 
 
 def augmentation(
     meaning: str, type: type = float, falling: bool = False, **limits: float
 ) -> Callable[[Augmentation], Augmentation]:
     """Register a kind of augmentation under its function's name; see `Kind`."""
+    if unknown := sorted(limits.keys() - set(LIMITS)):
+        raise UserError(f"unknown limit {unknown[0]!r}; known here: {', '.join(LIMITS)}")
 
     def register(function: Augmentation) -> Augmentation:
         KINDS[function.__name__] = Kind(function, meaning, type, limits, falling)
@@ -65,5 +75,17 @@ def in_colour(transform: Callable[[Image], Image], image: Image, generator: Gene
     return changed[: image.shape[0]]
 
 
+def _load(module: pkgutil.ModuleInfo) -> None:
+    """Import a kind. Raises `UserError` with the file and line of a mistake in it."""
+    try:
+        importlib.import_module(module.name)
+    except Exception as error:
+        file = module.module_finder.find_spec(module.name).origin
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        line = getattr(error, "lineno", lines[-1] if lines else 1)
+        reason = CIRCULAR.sub("", getattr(error, "msg", "") or str(error) or type(error).__name__)
+        raise UserError(f"{os.path.relpath(file)}, line {line}: {reason}") from None
+
+
 for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(module.name)
+    _load(module)
