@@ -28,7 +28,7 @@ try:
     PLAN = plan_all(experiments.load(*workflow.configfiles, changes=workflow.config_settings.config))
 except UserError as error:
     # One line per mistake, and no traceback: nothing of the workflow is at fault.
-    print(f"error: {error}", file=sys.stderr)
+    print(error.told(), file=sys.stderr)
     sys.stderr.flush()
     os._exit(2)
 

@@ -72,7 +72,14 @@ def test_schema_is_current() -> None:
             {"data": {"kind": "digits", "train_per_clas": 3}},
             "data.train_per_clas: unknown key; did you mean 'train_per_class'?",
         ),
-        ({"data": {"kind": "mnist"}}, "data"),
+        (
+            {"data": {"kind": "digitz"}},
+            "data.kind: 'digitz' is not allowed; did you mean 'digits'? allowed: digits, image_folder, torchvision",
+        ),
+        ({"ood": [{"kind": "x"}]}, "ood[0].kind: 'x' is not allowed; allowed: arrays, corruption, image_folder, "),
+        ({"data": {"train_per_class": 3}}, "data.kind: missing"),
+        ({"data": 3}, "data: 3 is not allowed; allowed: a mapping"),
+        ({"models": 3}, "models: 3 is not allowed; allowed: a list"),
         ({"seed": True}, "seed: True is not allowed"),
         ({"report": {"dpi": float("nan")}}, "report.dpi"),
         ({"generator": {"kind": "text_to_image", "model": "some/model"}}, "add `revision`"),
@@ -171,3 +178,4 @@ def test_a_bad_file_ends_in_three_seconds_without_traceback(tmp_path: Path, tiny
     assert "Traceback" not in done.stderr + done.stdout
     assert "copies: 0 is not allowed" in done.stderr
     assert "modles: unknown key; did you mean 'models'?" in done.stderr
+    assert all(line.startswith(f"error: {tmp_path / 'bad.yaml'}: ") for line in done.stderr.splitlines())

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             ledger.close(getattr(arguments, "threads", 1))
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         return 2
     except Exception as error:
         # Full disks, missing rights and missing files are the machine's state, not defects of the program. Libraries

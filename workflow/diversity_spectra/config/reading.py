@@ -107,12 +107,22 @@ def _explain(error: ValidationError, inside: tuple[str, ...]) -> Iterable[str]:
             yield f"{path}: unknown key; {hint}"
         elif item["type"] == "missing":
             yield f"{path}: missing; it has no default"
+        elif item["type"] == "union_tag_not_found":
+            yield f"{path}.kind: missing; it has no default"
+        elif item["type"] == "union_tag_invalid":
+            kind, known = item["ctx"]["tag"], sorted(item["ctx"]["expected_tags"].replace("'", "").split(", "))
+            close = difflib.get_close_matches(kind, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            yield f"{path}.kind: {shown(kind)} is not allowed; {hint}allowed: {', '.join(known)}"
         elif item["type"] == "value_error":
             yield f"{path}: {message}"
         else:
-            allowed = message[0].lower() + message[1:]
+            allowed = _SHAPES.get(item["type"], message[0].lower() + message[1:])
             yield f"{path}: {shown(item['input'])} is not allowed; allowed: {allowed}"
 
+
+# Pydantic's words for these are those of Python.
+_SHAPES = {"list_type": "a list", **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping")}
 
 _TAGS = {
     "digits", "torchvision", "image_folder", "uci_digits", "corruption", "arrays",
