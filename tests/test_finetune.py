@@ -453,6 +453,7 @@ def test_hub_weights_are_those_of_the_commit_and_the_commit_is_recorded(tmp_path
         assert json.loads((tmp_path / weights / "spec.json").read_text())["commit"] == commit
     missing = prepare("hub@" + "3" * 40)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
+    assert "`weights: none` or a file" in missing.stderr
     assert [line[:13] for line in missing.stderr.splitlines() if line.startswith("error")] == ["error: test_r"]
 
 

@@ -14,6 +14,10 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.networks import NETWORKS
 
 HUB = re.compile(r"hub(@(?P<commit>[0-9a-f]{40}))?")
+WITHOUT_HUB = (
+    "; without the hub: `weights: none` or a file (`diversity: {embedding: none}` or `tf_efficientnet_lite0:embedded`),"
+    " or HF_HUB_OFFLINE=1 with weights that were downloaded before"
+)
 
 
 def create(
@@ -62,7 +66,8 @@ def _build(network: Mapping, hub: re.Match | None, classes: int, dropout: float)
             continue
         except (RuntimeError, OSError, ValueError, AssertionError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
-            raise UserError(f"{architecture}: {reason}") from None
+            unreachable = hub and isinstance(error, OSError)
+            raise UserError(f"{architecture}: {reason.rstrip('.')}{WITHOUT_HUB if unreachable else ''}") from None
     raise UserError(f"{architecture}: timm does not accept {options}")
 
 
