@@ -335,7 +335,7 @@ def test_dropout_acts_in_the_blocks_and_only_in_training(architecture: str) -> N
     ("weights", "message"),
     [
         ("missing.safetensors", "nor a file"),
-        ("wrong.safetensors", "do not fit the model"),
+        ("wrong.safetensors", "wrong.safetensors does not fit mlp_small in "),
         ("code.pth", "cannot be read as weights"),
     ],
 )

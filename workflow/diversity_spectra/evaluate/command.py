@@ -44,9 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
             continue
         trained = Path(job["inputs"]["runs"]) / f"seed-{seed}"
         check_input(trained)
-        weights = models.read_weights(str(trained / "model.safetensors"), settings["architecture"])
         model = models.create(settings, classes)
-        models.load_weights(model, weights, strict_head=True)
+        models.load_weights(model, str(trained / "model.safetensors"), settings["architecture"], strict_head=True)
         with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed, device=devices.describe(device)) as folder:
             predictions, rows = {}, []
             for name, images in sets.items():

@@ -173,7 +173,7 @@ def _checkpoint(job: dict) -> None:
     settings = job["settings"]
     classes = imageset.load(job["inputs"]["train"]).classes
     model = models.create(settings, len(classes))
-    models.load_weights(model, models.read_weights(settings["checkpoint"], settings["architecture"]), strict_head=True)
+    models.load_weights(model, settings["checkpoint"], settings["architecture"], strict_head=True)
     with publish(job, Path(job["out"]) / "seed-0", seed=0) as folder:
         save_file(
             {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors"

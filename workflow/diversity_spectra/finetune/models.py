@@ -34,7 +34,7 @@ def create(
     if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
         _drop_in_blocks(model, dropout)
     if weights and weights != "none" and not hub:
-        load_weights(model, read_weights(weights, architecture), strict_head=False)
+        load_weights(model, weights, architecture, strict_head=False)
     return model
 
 
@@ -162,8 +162,9 @@ def _embedded(architecture: str) -> dict[str, torch.Tensor]:
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def load_weights(model: nn.Module, state: dict[str, torch.Tensor], *, strict_head: bool) -> None:
+def load_weights(model: nn.Module, weights: str, architecture: str, *, strict_head: bool) -> None:
     """Load by name and shape. The classifier may differ unless `strict_head`; anything else that does is an error."""
+    state = read_weights(weights, architecture)
     own = model.state_dict()
     head = model.get_classifier()
     names = {name for name, module in model.named_modules() if module is head}
@@ -174,7 +175,7 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor], *, strict_hea
         if (key not in state or state[key].shape != own[key].shape) and (strict_head or key not in is_head)
     ]
     if wrong:
-        raise UserError(f"the weights do not fit the model in {len(wrong)} tensors, the first: {wrong[0]}")
+        raise UserError(f"{weights} does not fit {architecture} in {len(wrong)} tensors, the first: {wrong[0]}")
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
     model.load_state_dict(fitting, strict=False)
 
