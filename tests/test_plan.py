@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from diversity_spectra import provenance
+from diversity_spectra import cli, provenance
 from diversity_spectra.config import parse, read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.plan import Plan, plan
+from diversity_spectra.planning.why import explain
 from diversity_spectra.provenance import canonical, code_digest, digest
 
 ROOT = Path(__file__).parent.parent
@@ -252,3 +254,24 @@ def test_planning_imports_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_why_names_the_settings_that_differ_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = copy.deepcopy(TINY["models"])
+    models[1]["conditions"]["dropout"]["rates"] = [0.3, 0.5]
+    (before,), (after,) = (made.jobs["report"].values() for made in (planned(), planned(models=models[1:])))
+    folder = tmp_path / before.out
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps({**before.spec, "ended": "2026-01-01"}))
+    monkeypatch.chdir(tmp_path)
+    lines = [line.strip() for line in explain(after)]
+    assert "setting config.models.mlp.conditions.dropout.rates: [0.3, 0.6] -> [0.3, 0.5]" in lines
+    assert "setting config.models.lite0: removed" in lines
+    assert not [line for line in lines if len(line) > 150]
+
+
+def test_why_names_jobs_like_an_unknown_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["why", "finetune/mlp/rotation-20", "--configfile", "tests/configs/tiny.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "similar: finetune/mlp/augmentation-rotation-20" in said and "`diversity-spectra why STAGE`" in said

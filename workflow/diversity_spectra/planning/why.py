@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ from diversity_spectra.planning.experiments import load
 from diversity_spectra.planning.graph import steps
 from diversity_spectra.planning.union import plan_all
 from diversity_spectra.provenance import Job
+
+NAMING = ("name", "model", "condition", "seed")  # keys that tell the entries of a list apart
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,12 @@ def run(arguments: argparse.Namespace) -> None:
     made = plan_all(load(arguments.configfile))
     jobs = [job for stage in made.jobs.values() for job in stage.values() if _matches(job, arguments.target)]
     if not jobs:
+        labels = [f"{job.stage}/{job.name}" for stage in made.jobs.values() for job in stage.values()]
+        close = difflib.get_close_matches(arguments.target, labels)
         raise UserError(
-            f"{arguments.target}: no job of {arguments.configfile} makes this; `diversity-spectra plan` lists them"
+            f"{arguments.target}: no job of {arguments.configfile} makes this;"
+            + (f" similar: {', '.join(close)};" if close else "")
+            + f" `diversity-spectra why STAGE` lists the jobs of a stage ({', '.join(made.jobs)})"
         )
     missing = Counter()
     for step in steps(made):
@@ -82,9 +89,25 @@ def _differences(before: dict, after: dict) -> list[str]:
 
 
 def _compared(path: str, before: object, after: object) -> list[str]:
+    before, after = _by_name(before), _by_name(after)
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted({*before, *after})
         return [
             line for key in keys for line in _compared(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
         ]
-    return [] if before == after else [f"setting {path}: {before!r} -> {after!r}"]
+    if before == after:
+        return []
+    if not before and isinstance(after, dict):
+        return [f"setting {path}: added"]
+    if not after and isinstance(before, dict):
+        return [f"setting {path}: removed"]
+    return [f"setting {path}: {before!r} -> {after!r}"]
+
+
+def _by_name(value: object) -> object:
+    """A list of mappings as a mapping by their names, or else by their numbers; any other value as it is."""
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value) or not value:
+        return value
+    names = ["/".join(str(entry[key]) for key in NAMING if key in entry) for entry in value]
+    unique = all(names) and len(set(names)) == len(names)
+    return dict(zip(names if unique else map(str, range(len(value))), value, strict=True))
