@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -275,3 +276,10 @@ def test_why_names_jobs_like_an_unknown_one(monkeypatch: pytest.MonkeyPatch, cap
     assert cli.main(["why", "finetune/mlp/rotation-20", "--configfile", "tests/configs/tiny.yaml"]) == 2
     said = capsys.readouterr().err
     assert "similar: finetune/mlp/augmentation-rotation-20" in said and "`diversity-spectra why STAGE`" in said
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m diversity_spectra.cli check | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")

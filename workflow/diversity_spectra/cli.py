@@ -43,12 +43,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parse(argv)
         status = arguments.run(arguments) or 0
+        sys.stdout.flush()
         if status == 0:
             ledger.close(getattr(arguments, "threads", 1))
         return status
     except UserError as error:
         print(error.told(), file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`). What is left of it would be an error again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         # Full disks, missing rights and missing files are the machine's state, not defects of the program. Libraries
         # wrap the first of them in errors of their own.
