@@ -50,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(error.told(), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`). What is left of it would be an error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
