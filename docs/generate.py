@@ -209,7 +209,7 @@ complete -o default -W "{" ".join(SUBCOMMANDS)}" diversity-spectra
 def _command(level: str, parser: argparse.ArgumentParser, summary: str, known: str = "") -> str:
     steps = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     rows = [
-        (_argument(action), "yes" if action.required else "", _meaning(action))
+        (_argument(action), "yes" if action.required and action.nargs != "*" else "", _meaning(action))
         for action in parser._actions
         if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
     ]
