@@ -50,10 +50,11 @@ def run(*arguments):
     return cli.main(["diversity", *map(str, arguments)])
 
 
-def test_scores_without_an_embedding(tmp_path):
+def test_scores_without_an_embedding(tmp_path, capsys):
     folder = write_set(tmp_path / "set")
     assert run(folder, "--embedding", "none", "--per-class", 8, "--out", tmp_path / "out.parquet") == 0
     table = pd.read_parquet(tmp_path / "out.parquet")
+    assert capsys.readouterr().err == f"wrote {len(table)} rows to {tmp_path / 'out.parquet'}\n"
     assert list(table) == ["kernel", "order", "label", "score", "low", "high", "n"]
     assert list(table["kernel"].unique()) == ["pixel", "pixel_centred"]
     assert list(table["order"].unique()) == ["1", "2", "inf"]

@@ -61,13 +61,17 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
 
     if not torch.cuda.is_available():
         assert cli.main(["spectra", path, "--out", out, "--device", "cuda"]) == 2
+    lines = capsys.readouterr().err.splitlines()
     assert cli.main(["spectra", path, "--out", out, "--eigenvalues", str(tmp_path / "e.npz")]) == 0
+    assert (
+        capsys.readouterr().err == f"wrote {len(pd.read_csv(out))} rows to {out}, eigenvalues to {tmp_path / 'e.npz'}\n"
+    )
     whole = (tmp_path / "e.npz").read_bytes()
     for size in (0, 10, len(whole) // 2):
         (tmp_path / "e.npz").write_bytes(whole[:size])
         figure = ["--layer", "block.fc", "--out", str(tmp_path / "esd.png")]
         assert cli.main(["plot-esd", str(tmp_path / "e.npz"), *figure]) == 2
-    lines = capsys.readouterr().err.splitlines()
+    lines += capsys.readouterr().err.splitlines()
     assert all(line.startswith("error: ") for line in lines)
     assert sum("damaged" in line for line in lines) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,14 +52,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from diversity_spectra.diversity import vendi
-
     if arguments.job:
         from diversity_spectra.diversity.job import run_job
 
         return run_job(arguments)
+    written = [f"{rows} rows to {path}" for path, rows in measure(arguments).items()]
+    print(f"wrote {', '.join(written)}", file=sys.stderr)
+
+
+def measure(arguments: argparse.Namespace) -> dict[Path, int]:
+    """Write the tables that are asked for; returns how many rows each has. Raises `UserError` for wrong arguments."""
+    import pandas as pd
+
+    from diversity_spectra.diversity import vendi
+
     if not arguments.image_set or not arguments.out:
         raise UserError("name the image set and, with --out, the table to write; see --help")
     wanted = [path for path in (arguments.quality, arguments.copies) if path]
@@ -78,13 +85,15 @@ def run(arguments: argparse.Namespace) -> None:
         from diversity_spectra import devices
 
         devices.release()  # the rest is work for the CPU
-    write_table(arguments.out, pd.DataFrame(vendi.score_table(kernels, *sampling)))
+    tables = {arguments.out: pd.DataFrame(vendi.score_table(kernels, *sampling))}
     if wanted:
         quality, copies = _quality(arguments, images, real, logits, embedded)
-        if arguments.quality:
-            write_table(arguments.quality, pd.DataFrame(quality))
-        if arguments.copies:
-            write_table(arguments.copies, pd.concat(map(pd.DataFrame, copies), ignore_index=True))
+        tables[arguments.quality] = pd.DataFrame(quality)
+        tables[arguments.copies] = pd.concat(map(pd.DataFrame, copies), ignore_index=True)
+    tables.pop(None, None)  # what was not asked for
+    for path, table in tables.items():
+        write_table(path, table)
+    return {path: len(table) for path, table in tables.items()}
 
 
 def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | None) -> tuple[dict, tuple]:

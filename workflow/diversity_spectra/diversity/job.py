@@ -11,15 +11,14 @@ def run_job(arguments: argparse.Namespace) -> None:
     """The subcommand with the job's settings; `quality.parquet` is empty where there is nothing to compare with."""
     import pandas as pd
 
-    from diversity_spectra.diversity.command import run
+    from diversity_spectra.diversity.command import measure
 
     job = read_job(arguments.job)
     settings, inputs = job["settings"], job["inputs"]
     with publish(job) as folder:
         compared = "reference" in inputs
-        run(
+        measure(
             argparse.Namespace(
-                job=None,
                 image_set=inputs["images"],
                 out=folder / "scores.parquet",
                 embedding=settings["embedding"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from diversity_spectra.execution import add_job
@@ -87,12 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
         exclude=arguments.exclude,
     )
     reference = Reference.open(arguments.reference) if arguments.reference else None
+    written = []
     for index, model in enumerate(arguments.models):
         kappa = arguments.kappa[index] if arguments.kappa else None
         result = analyse(model, reference, options, kappa, arguments.threads, arguments.device)
         write_table(arguments.out[index], result.rows)
+        written.append(f"{len(result.rows)} rows to {arguments.out[index]}")
         if arguments.eigenvalues:
             write_npz(arguments.eigenvalues[index], result.eigenvalues)
+            written.append(f"eigenvalues to {arguments.eigenvalues[index]}")
+    print(f"wrote {', '.join(written)}", file=sys.stderr)
     return 0
 
 
