@@ -100,6 +100,21 @@ def test_a_job_that_was_told_to_stop_did_not_fail(
     ]
 
 
+def test_a_job_that_is_tried_again_is_told_anew(
+    handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    log = tmp_path / "log"
+    tell(handler, LogEvent.RUN_INFO, stats={"compare": 1, "total": 1})
+    for said in ("12:00:00 stopped at step 7; saved", "error: no room", "error: no room"):
+        log.write_text(said)
+        tell(handler, LogEvent.JOB_INFO, jobid=0, rule_name="compare", wildcards={})
+        tell(handler, LogEvent.JOB_ERROR, jobid=0, rule_name="compare", log=[str(log)])
+    told = ["stopped compare: at step 7; saved", f"FAILED compare: error: no room (log: {log})"]
+    assert capsys.readouterr().out.splitlines()[1:] == told
+    tell(handler, LogEvent.JOB_FINISHED, job_id=0)
+    assert not handler.ended
+
+
 def test_every_job_is_counted_and_the_target_is_none(handler: LogHandler, capsys: pytest.CaptureFixture) -> None:
     tell(handler, LogEvent.RUN_INFO, stats={"all": 1, "gather": 1, "compare": 1, "total": 3})
     for jobid, rule in enumerate(("gather", "compare", "all")):

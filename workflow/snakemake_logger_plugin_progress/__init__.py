@@ -157,6 +157,7 @@ class LogHandler(LogHandlerBase):
         if jobid not in self.names:
             return
         name, stage = self.names[jobid]
+        self.ended.pop(name, None)
         now = time.monotonic()
         seconds = now - self.running.pop(jobid, now)
         self.done += 1
@@ -173,12 +174,13 @@ class LogHandler(LogHandlerBase):
     def fail(self, record: LogRecord) -> None:
         name, _ = self.names.get(record.jobid, (record.rule_name, ""))
         self.running.pop(record.jobid, None)
-        if name in self.ended:
-            return
         logs = [str(path) for path in record.log or []]
         reason = reason_in_log(logs)
         stopped = STOPPED.fullmatch(reason)
-        self.ended[name] = "stopped" if stopped else "failed"
+        how = "stopped" if stopped else "failed"
+        if self.ended.get(name) == how:
+            return
+        self.ended[name] = how
         if stopped:
             self.say(f"stopped {name}: {stopped[1]}".removesuffix(": "))
             return
