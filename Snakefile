@@ -48,6 +48,9 @@ onstart:
     if workflow.executor_plugin.name == "slurm" and (jobs := leftover.cancel(PLAN.names)):
         print("note: cancelled what a killed workflow left in the queue:", *jobs, file=sys.stderr, flush=True)
         os.execv(sys.executable, sys.orig_argv)
+    # With a limit of new jobs per second Snakemake looks for jobs again a second after each look, and every job that ends
+    # adds a look of its own: after some hundred jobs it does little else. Submitting is slower than its limit of 100.
+    workflow.scheduler.job_rate_limiter = None
 
 
 localrules:
