@@ -154,6 +154,22 @@ def test_page_opens_with_the_controls_and_then_the_claims(material: Material) ->
     assert ">accuracy, synthetic<" not in text
 
 
+def test_controls_say_what_they_cost(tables: dict[str, pd.DataFrame]) -> None:
+    """Dropout has two strengths and ruins the network here; weight decay has one strength and stands once."""
+    ends = {"id_accuracy_gain": [-0.2, -0.1], "id_accuracy_gain_low": -0.3, "id_accuracy_gain_high": -0.05}
+    metric = tables["metric"].copy()
+    metric.loc[metric["family"] == "dropout", list(ends)] = pd.DataFrame(ends).to_numpy()
+    ruined = Material({**tables, "metric": metric})
+    table = results.controls(ruined)
+    cost = {row[1]: row[-2].replace(words.MINUS, "-") for row in table.rows}
+    assert list(cost) == ["dropout, all strengths", "dropout 0.1", "dropout 0.5", "weight decay 0.1"]
+    assert cost["dropout, all strengths"] == "-0.200 to -0.100"
+    assert cost["dropout 0.1"] == "-0.200 [-0.300, -0.050]"
+    assert "dropout lowers the test accuracy at every strength" in results.lead(ruined)[0][1]
+    assert "lowers" not in results.lead(Material(tables))[0][1]
+    assert [row[1] for row in results.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
+
+
 def test_files_are_the_same_every_time(
     tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,10 @@ class Material:
         return self.config.get("compare", {}).get("level", 0.05)
 
     @property
+    def power(self) -> float:
+        return self.config.get("compare", {}).get("power", Options.power)
+
+    @property
     def confidence(self) -> str:
         """How much the intervals cover, as `95 %`."""
         return f"{100 * (1 - self.level):g} %"

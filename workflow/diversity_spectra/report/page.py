@@ -31,6 +31,7 @@ def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: 
         models=material.models,
         confidence=material.confidence,
         level=material.level,
+        power=material.power,
         lead=results.lead(material),
         controls=results.controls(material),
         claims=results.claims(material),

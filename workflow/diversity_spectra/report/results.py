@@ -59,7 +59,7 @@ class Claim:
 
 
 def lead(material: Material) -> list[tuple[str, str]]:
-    """The answer in one sentence per network."""
+    """The answer in a few words per network."""
     answers = []
     for model in material.models:
         controls = material.table("controls", model)
@@ -79,6 +79,7 @@ def lead(material: Material) -> list[tuple[str, str]]:
                 text += " (so few runs could not have shown any effect)"
         else:
             text = "no regulariser was run, so there is nothing to compare with"
+        text += "".join(_costs(material, model, family) for family in dict.fromkeys(whole.get("family", ())))
         claims = material.table("claims", model)
         verdicts = claims["verdict"].value_counts() if len(claims) else {}
         counts = [
@@ -89,30 +90,62 @@ def lead(material: Material) -> list[tuple[str, str]]:
     return answers
 
 
+def _costs(material: Material, model: str, family: str) -> str:
+    """That a regulariser lowers the test accuracy at every strength, where it does."""
+    conditions = material.conditions(model)
+    gains = _gains(material, model, list(conditions.loc[conditions["family"] == family, "condition"]))
+    if gains.empty or not (gains["id_accuracy_gain_high"] < 0).all():
+        return ""
+    return f"; {plain(family)} lowers the test accuracy at every strength ({_accuracy_change(gains)})"
+
+
 def _them(items: list[str]) -> str:
     return "them" if len(items) > 1 else "it"
 
 
-def controls(material: Material) -> Table:
-    """Families first, then their strengths."""
+def controls(material: Material, strengths: bool = True) -> Table:
+    """Families, each followed by its strengths where it has several; without strengths, families alone."""
     table = material.table("controls")
     rows = []
-    for row in table.to_dict("records") if len(table) else ():
-        whole = row["condition"] == ""
-        rows.append(
-            [
-                row["model"],
-                f"{plain(row['family'])}, all strengths" if whole else told(row["condition"]),
-                "detected" if row["detected"] else "not detected",
-                fixed(row["effect"], 2),
-                fixed(row["smallest_detectable"], 2),
-                probability(row["q"]),
-                probability(row["p_floor"]),
-                f"{int(row['n'])} / {int(row['n_baseline'])}",
-            ]
-        )
+    for (model, family), group in table.groupby(["model", "family"], sort=False) if len(table) else ():
+        members = list(group.loc[group["condition"] != "", "condition"])
+        alone = told(members[0]) if strengths else plain(family)
+        several = strengths and len(members) > 1
+        for row in group[several | (group["condition"] == "")].to_dict("records"):
+            name = told(row["condition"]) or (f"{plain(family)}, all strengths" if several else alone)
+            rows.append(
+                [
+                    model,
+                    name,
+                    "detected" if row["detected"] else "not detected",
+                    fixed(row["effect"], 2),
+                    fixed(row["smallest_detectable"], 2),
+                    probability(row["q"]),
+                    probability(row["p_floor"]),
+                    _accuracy_change(_gains(material, model, [row["condition"]] if row["condition"] else members)),
+                    f"{int(row['n'])} / {int(row['n_baseline'])}",
+                ]
+            )
     head = ["network", "regulariser", "result", "effect", "smallest detectable", "corrected p", "least possible p"]
-    return Table([*head, "runs / baseline runs"], rows, 3)
+    return Table([*head, "change of test accuracy", "runs / baseline runs"], rows, 3)
+
+
+def _gains(material: Material, model: str, conditions: list[str]) -> pd.DataFrame:
+    """Rows of the metric for these conditions, where their test accuracy is known."""
+    table = material.table("metric", model)
+    if table.empty:
+        return table
+    return table[table["condition"].isin(conditions) & table["id_accuracy_gain"].notna()]
+
+
+def _accuracy_change(gains: pd.DataFrame) -> str:
+    """Of one condition with its interval, of several from the lowest to the highest."""
+    if gains.empty:
+        return NOTHING
+    if len(gains) == 1:
+        return _interval(gains.iloc[0], "id_accuracy_gain", 3, sign=True)
+    change = gains["id_accuracy_gain"]
+    return f"{fixed(change.min(), sign=True)} to {fixed(change.max(), sign=True)}"
 
 
 def claims(material: Material) -> list[Claim]:
@@ -318,8 +351,8 @@ def _by_run(table: pd.DataFrame, score: str) -> pd.DataFrame:
     return table.groupby(["condition", "seed"])[score].mean().rename("value").reset_index()
 
 
-def _interval(row: dict, name: str, digits: int) -> str:
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
+def _interval(row: dict | pd.Series, name: str, digits: int, sign: bool = False) -> str:
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits, sign)
 
 
 def _predictor(name: str) -> str:

@@ -80,14 +80,8 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
 
 def controls(parts: list[Part]) -> Table:
     """Families over all their strengths; single strengths stand in the reports of the experiments."""
-    tables = {part.name: results.controls(part.material) for part in parts}
-    whole = ", all strengths"
-    rows = [
-        [name, model, regulariser.removesuffix(whole), *cells]
-        for name, table in tables.items()
-        for model, regulariser, *cells in table.rows
-        if regulariser.endswith(whole)
-    ]
+    tables = {part.name: results.controls(part.material, strengths=False) for part in parts}
+    rows = [[name, *cells] for name, table in tables.items() for cells in table.rows]
     head = next((table.head for table in tables.values() if table), [])
     return Table(["experiment", *head], rows, 4)
 
