@@ -170,6 +170,18 @@ def test_controls_say_what_they_cost(tables: dict[str, pd.DataFrame]) -> None:
     assert [row[1] for row in results.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
 
 
+def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.DataFrame]) -> None:
+    own = {name: tables[name] for name in ("runs", "conditions", "diversity", "evaluation", "spectra")}
+    made = compared(only(["baseline", "dropout-0.5", "synthetic-1.0", "augmentation-rotation-15"], own))
+    material = Material(made)
+    judged = {claim.letter: claim.judged[0].verdict for claim in results.claims(material)}
+    assert judged["b"] == judged["d"] == results.NOT_ASKED != judged["c"]
+    assert "2 not in this experiment" in results.lead(material)[0][1]
+    assert 'class="pill unasked">not in this experiment' in render(material, {})
+    unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
+    assert results.NOT_ASKED not in {row.verdict for claim in results.claims(unseen) for row in claim.judged}
+
+
 def test_files_are_the_same_every_time(
     tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

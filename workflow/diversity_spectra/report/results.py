@@ -39,6 +39,10 @@ QUALITY = {
 }
 
 
+NOT_ASKED = "not in this experiment"
+VERDICTS = ("supported", "contradicted", "inconclusive", NOT_ASKED)
+
+
 @dataclass(frozen=True)
 class Judged:
     """One claim for one network, as text."""
@@ -81,10 +85,8 @@ def lead(material: Material) -> list[tuple[str, str]]:
             text = "no regulariser was run, so there is nothing to compare with"
         text += "".join(_costs(material, model, family) for family in dict.fromkeys(whole.get("family", ())))
         claims = material.table("claims", model)
-        verdicts = claims["verdict"].value_counts() if len(claims) else {}
-        counts = [
-            f"{verdicts[name]} {name}" for name in ("supported", "contradicted", "inconclusive") if name in verdicts
-        ]
+        judged = verdicts(claims).value_counts() if len(claims) else {}
+        counts = [f"{judged[name]} {name}" for name in VERDICTS if name in judged]
         text += f". Claims: {listing(counts)}." if counts else ". No claim was judged."
         answers.append((model, text[0].upper() + text[1:]))
     return answers
@@ -148,9 +150,16 @@ def _accuracy_change(gains: pd.DataFrame) -> str:
     return f"{fixed(change.min(), sign=True)} to {fixed(change.max(), sign=True)}"
 
 
+def verdicts(claims: pd.DataFrame) -> pd.Series:
+    """Of a table of claims, with NOT_ASKED where nothing but the conditions of the experiment was missing."""
+    unasked = claims["reason"].str.fullmatch(r"([^;]* this experiment(; |\.))+") & (claims["n"] == 0)
+    return claims["verdict"].mask(unasked, NOT_ASKED)
+
+
 def claims(material: Material) -> list[Claim]:
     """Every claim with its verdict for each network."""
     table = material.table("claims")
+    table = table.assign(verdict=verdicts(table)) if len(table) else table
     result = []
     for letter, rows in table.groupby("claim", sort=True) if len(table) else ():
         judged = [

@@ -13,6 +13,7 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from diversity_spectra.report import results
 from diversity_spectra.report.comparison_figures import BENEFITS
 from diversity_spectra.report.material import CONTROLS, FAMILIES, in_order
 from diversity_spectra.report.style import (
@@ -62,7 +63,8 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
         for column, family in enumerate(CONTROLS):
             whole = own[(own["family"] == family) & (own["condition"] == "")] if len(own) else own
             _cell(ax, row, column, *_seen(whole))
-        judged = _of(claims, place).set_index("claim")["verdict"]
+        own = _of(claims, place).set_index("claim")
+        judged = results.verdicts(own).replace(results.NOT_ASKED, NOTHING)
         for column, letter in enumerate(letters, start=len(CONTROLS)):
             verdict = judged.get(letter, NOTHING)
             _cell(ax, row, column, verdict, VERDICTS.get(verdict))
@@ -77,7 +79,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
     caption = (
         "One row per network of an experiment. Left of the line: could the experiment see the regulariser at all? A "
         "comparison with one that it could not see is inconclusive by necessity. Right: the verdict on each claim, from "
-        "the runs of this row alone. Look for columns of one colour: an answer that does not depend on the network or "
+        "the runs of this row alone (a dash: not in this experiment). Look for columns of one colour: an answer that does not depend on the network or "
         "the data."
     )
     return Drawing(caption, figure)

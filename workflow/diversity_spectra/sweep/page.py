@@ -65,14 +65,8 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
     lines = [("Could the regularisers be seen?", f"{_sentence(listing(seen))}." if seen else "None was run.")]
     judged = tables["claims"]
     for letter, rows in judged.groupby("claim", sort=True) if "claim" in judged else ():
-        counts = rows["verdict"].value_counts()
-        told = listing(
-            [
-                f"{verdict} in {counts[verdict]}"
-                for verdict in ("supported", "contradicted", "inconclusive")
-                if verdict in counts
-            ]
-        )
+        counts = results.verdicts(rows).value_counts()
+        told = listing([f"{verdict} in {counts[verdict]}" for verdict in results.VERDICTS if verdict in counts])
         where = "" if len(counts) == 1 and len(rows) == 1 else f" of {counted([len(rows)], 'network')}"
         lines.append((f"({letter}) {rows['statement'].iloc[0]}", f"{_sentence(told)}{where}."))
     return lines
