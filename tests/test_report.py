@@ -315,6 +315,23 @@ def test_names_of_conditions_are_told() -> None:
     assert {name: words.condition(name) for name in told} == told
 
 
+def test_numbers_and_names_of_a_reason_are_told() -> None:
+    assert words.fixed(-0.001, 2) == words.fixed(0.001, 2, sign=True) == "0.00"
+    assert words.fixed(-0.01, 2).replace(words.MINUS, "-") == "-0.01"
+    assert words.signs("-0.004 [-0.00, +0.0], 1e-05, a-0") == f"{words.MINUS}0.004 [0.00, 0.0], 1e-05, a-0"
+    reason = "difference by kernel: pixel -0.02 [-0.08, +0.05], pixel_centred +0.00 [-0.10, +0.04] (inconclusive)."
+    told = "difference by kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [-0.10, +0.04] (inconclusive)."
+    assert results._reason(reason, []).replace(words.MINUS, "-") == told
+    reason = "test accuracy of synthetic-2.5 is higher than that of synthetic-2 (+0.01 [0.00, 0.02], and more)."
+    told = "test accuracy of synthetic 2.5 is higher than that of synthetic 2 (+0.01 [0.00, 0.02], and more)."
+    assert results._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
+
+
+def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
+    told = {claim.letter: claim.judged[0] for claim in results.claims(material)}
+    assert told["c"].effect in told["c"].reason
+
+
 def test_conditions_run_from_weak_to_strong() -> None:
     rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
     rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]

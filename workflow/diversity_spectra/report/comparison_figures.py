@@ -22,7 +22,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MINUS, counted, interval, kernel, plain
+from diversity_spectra.report.words import MINUS, counted, fixed, interval, kernel, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -137,7 +137,7 @@ def alignment(material: Material, model: str) -> Drawing:
     right.set_facecolor("#ececec")
     few = len(names) <= 12
     sns.heatmap(
-        wide, ax=right, cmap="vlag", vmin=-1, vmax=1, square=False, annot=few, fmt=".2f", annot_kws={"size": 6},
+        wide, ax=right, cmap="vlag", vmin=-1, vmax=1, square=False, annot=wide.map(fixed, digits=2) if few else False, fmt="", annot_kws={"size": 6},
         linewidths=0.4, cbar_kws={"label": "cosine of shifts", "shrink": 0.7, "pad": 0.02},
     )  # fmt: skip
     if not few:

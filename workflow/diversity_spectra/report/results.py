@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from diversity_spectra.report.words import (
     number,
     plain,
     probability,
+    signs,
 )
 from diversity_spectra.report.words import condition as told
 
@@ -39,6 +41,7 @@ QUALITY = {
 }
 
 
+DIGITS = {"a": 2, "b": 2, "c": 4, "d": 4}  # of a claim's effect, as its reason has them
 NOT_ASKED = "not in this experiment"
 VERDICTS = ("supported", "contradicted", "inconclusive", NOT_ASKED)
 
@@ -166,15 +169,23 @@ def claims(material: Material) -> list[Claim]:
             Judged(
                 row["model"],
                 row["verdict"],
-                interval(row["effect"], row["low"], row["high"], 3, sign=True),
+                interval(row["effect"], row["low"], row["high"], DIGITS[letter], sign=True),
                 str(int(row["n"])) if row["n"] else NOTHING,
-                row["reason"],
+                _reason(row["reason"], list(material.conditions(model)["condition"])),
             )
             for model in material.models
             for row in rows[rows["model"] == model].to_dict("records")
         ]
         result.append(Claim(str(letter), rows["statement"].iloc[0], rows["estimand"].iloc[0], judged))
     return result
+
+
+def _reason(text: str, conditions: list[str]) -> str:
+    """The reason for a verdict, its conditions, kernels and numbers written as everywhere on the page."""
+    names = "|".join(map(re.escape, sorted(conditions, key=len, reverse=True)))
+    text = re.sub(rf"(?<=of )({names})(?= )", lambda found: told(found[0]), text)
+    text = re.sub(r"(: |, )(\w+)(?= [+-]\d)", lambda found: f"{found[1].replace(',', ';')}{kernel(found[2])}", text)
+    return signs(text)
 
 
 def evaluation(material: Material, model: str) -> Table:

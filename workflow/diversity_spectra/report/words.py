@@ -63,10 +63,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", MINUS)
 
 
+def signs(text: str) -> str:
+    """Text with a minus before negative numbers, and no sign before a zero."""
+    return re.sub(r"(?<!\w)-(?=\d)", MINUS, re.sub(r"(?<!\w)[+-](0(\.0*)?(?![\d.]))", r"\1", text))
+
+
 def fixed(value: float | None, digits: int = 3, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+    return signs(f"{value:{'+' if sign else ''}.{digits}f}")
 
 
 def interval(value: float, low: float, high: float, digits: int = 3, sign: bool = False) -> str:
