@@ -332,6 +332,29 @@ def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
     assert told["c"].effect in told["c"].reason
 
 
+def test_what_the_metric_predicts_is_said() -> None:
+    rows = [
+        ("data", predictor, benefit, r, r - 0.3, r + 0.3, 9)
+        for predictor, r in (("regularisation_gain", 0.2), ("mean_alpha_shift", -0.4))
+        for benefit in ("ood_accuracy", "calibration")
+    ]
+    table = pd.DataFrame(rows, columns=["scope", "predictor", "benefit", "correlation", "low", "high", "n"])
+    conditions = pd.DataFrame({"model": ["mlp"]})
+
+    def said(table: pd.DataFrame) -> str:
+        return results.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
+
+    assert "9 conditions" in said(table) and "regularisation gain is not clear of 0 with gain in accuracy" in said(
+        table
+    )
+    assert "Of 4 correlations" in said(table) and "shift of mean alpha with gain in accuracy" in said(table)
+    one = table.assign(correlation=0.1, low=-0.2, high=0.4)
+    assert "No predictor" in said(one)
+    one.loc[1, ["correlation", "low", "high"]] = 0.8, 0.5, 0.9
+    assert "clear of 0 with gain in calibration on the test set (0.80 [0.50, 0.90]), and not clear" in said(one)
+    assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, n=2)).startswith("With 2 conditions")
+
+
 def test_conditions_run_from_weak_to_strong() -> None:
     rows = [("augmentation", "resized_crop", 0.5), ("augmentation", "resized_crop", 0.9), ("dropout", "", 0.5)]
     rows += [("dropout", "", 0.1), ("baseline", "", np.nan)]

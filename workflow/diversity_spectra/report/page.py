@@ -45,6 +45,7 @@ def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: 
         digest={model: results.shifts(material, model) for model in material.models},
         metric={model: results.metric(material, model) for model in material.models},
         validation={model: results.validation(material, model) for model in material.models},
+        prediction={model: results.prediction(material, model) for model in material.models},
         skipped=results.skipped(material),
         diverged=results.diverged(material),
         version=__version__,

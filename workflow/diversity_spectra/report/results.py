@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from diversity_spectra.report.comparison_figures import BENEFITS
 from diversity_spectra.report.data_figures import set_families, set_label
 from diversity_spectra.report.material import CONTROLS, Material, summarise
 from diversity_spectra.report.table import Table
@@ -339,7 +340,46 @@ def validation(material: Material, model: str) -> Table:
         known = group.drop_duplicates("benefit").set_index("benefit")
         cells = [interval(*known.loc[name, ["correlation", "low", "high"]].astype(float), 2) for name in benefits]
         rows.append([_predictor(str(predictor)), *cells, str(int(group["n"].max()))])
-    return Table(["predictor", *(f"{plain(name)} gain" for name in benefits), "conditions"], rows)
+    return Table(["predictor", *map(_benefit, benefits), "conditions"], rows)
+
+
+def prediction(material: Material, model: str) -> str:
+    """Whether the metric predicts a benefit, and what predicts best, over conditions with other data."""
+    table = material.table("validation", model)
+    if table.empty:
+        return ""
+    table = table[table["scope"] == "data"]
+    known = table[table["low"].notna()]
+    if known.empty:
+        return f"With {counted([table['n'].max()], 'condition')} with other data than the baseline it cannot be said."
+    clear = known[(known["low"] > 0) | (known["high"] < 0)]
+    own = known[known["predictor"] == "regularisation_gain"]
+    seen = [_correlated(row) for _, row in own[own.index.isin(clear.index)].iterrows()]
+    unseen = [_correlated(row) for _, row in own[~own.index.isin(clear.index)].iterrows()]
+    parts = [f"clear of 0 with {listing(seen)}"] * bool(seen) + [f"not clear of 0 with {listing(unseen)}"] * bool(
+        unseen
+    )
+    text = (
+        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the rank correlation of "
+    )
+    text += f"the regularisation gain is {', and '.join(parts) or 'not known'}. "
+    if clear.empty:
+        return f"{text}No predictor has a correlation whose interval excludes 0 ({len(known)} were tried)."
+    best = clear.loc[clear["correlation"].abs().idxmax()]
+    return (
+        f"{text}Of {len(known)} correlations that were tried, the largest whose interval excludes 0 is that of "
+        f"{_predictor(best['predictor'])} with {_correlated(best)}."
+    )
+
+
+def _correlated(row: pd.Series) -> str:
+    """A benefit with its rank correlation."""
+    numbers = interval(*row[["correlation", "low", "high"]].astype(float), 2)
+    return f"{_benefit(row['benefit'])} ({numbers})"
+
+
+def _benefit(name: str) -> str:
+    return BENEFITS[name].replace("\n", " ")
 
 
 def skipped(material: Material) -> Table:
