@@ -266,6 +266,22 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
     assert [name for name, _ in results.lead(material)] == ["mlp", "cnn"]
 
 
+def test_figures_show_the_matrix_in_which_the_controls_show() -> None:
+    own = world("supported", seeds=2, baseline_runs=4, models=("cnn",), pretrained=True)
+    own = compared(only(["baseline", "dropout-0.5", "weight_decay-1.0", "augmentation-rotation-15"], own))
+    for matrix, other in (("W", "dW"), ("dW", "W")):
+        weaker = own["shift"]["standardised"].where(own["shift"]["test_family"] != other, 0.1)
+        material = Material({**own, "shift": own["shift"].assign(standardised=weaker)})
+        assert material.matrix("cnn") == matrix
+        caption = drawn(material)["layers-cnn"].caption
+        assert words.MATRICES[matrix] in caption and words.MATRICES[other] not in caption
+    # The world's raw dW of decayed runs is out of place; the corrected one, which stands for it, is not.
+    rows = own["spectra"].query("matrix == 'dW_corrected'").groupby(["condition", "seed"])["alpha"].mean()
+    measures = material.measures("cnn").set_index(["condition", "seed"])["alpha"]
+    assert measures["weight_decay-1.0"].to_numpy() == pytest.approx(rows["weight_decay-1.0"].to_numpy())
+    assert len(measures) == len(own["runs"])
+
+
 def test_weightwatchers_tables_have_no_bulk_and_mark_failed_fits(tables: dict[str, pd.DataFrame]) -> None:
     spectra = tables["spectra"].drop(columns=["mp_softrank", "num_spikes"]).assign(status="success")
     failed = (spectra["seed"] == 0) & (spectra["layer"] == "fc1")

@@ -22,7 +22,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MINUS, counted, fixed, interval, kernel, plain
+from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, interval, kernel, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -37,7 +37,7 @@ FAR = 15.0  # noise units beyond which axes are compressed, so that one strong c
 
 def quadrants(material: Material, model: str) -> Drawing:
     """Change of one measure against change of another, per run and per condition."""
-    runs = material.measures(model)
+    runs, matrix = material.measures(model), material.matrix(model)
     conditions = material.conditions(model)
     pairs = [pair for pair in PAIRS if runs[list(pair)].notna().all(axis=1).any()]
     changes = _changes(runs, conditions, sorted({name for pair in pairs for name in pair}))
@@ -48,7 +48,7 @@ def quadrants(material: Material, model: str) -> Drawing:
         x, y = (summarise(changes, name, material.level) for name in (across, up))
         for _, group in conditions.groupby(["family", "kind"], sort=False, dropna=False):
             _trail(ax, group, changes, (across, up), (x, y), material)
-        ax.set(xlabel=f"change of {measure_name(across)}", ylabel=f"change of {measure_name(up)}")
+        ax.set(xlabel=f"change of {measure_name(across, matrix)}", ylabel=f"change of {measure_name(up, matrix)}")
         zero_lines(ax)
         ax.add_patch(Rectangle((-2, -2), 4, 4, color="#ececec", lw=0, zorder=-1))
         for side, name, summary in (("x", across, x), ("y", up, y)):
@@ -58,11 +58,11 @@ def quadrants(material: Material, model: str) -> Drawing:
     family_legend(figure, material.palette, material.families(model))
     counts = run_counts(conditions["condition"], runs)
     caption = (
-        "Change of one measure against change of another (W, mean over layers), from the baseline's mean, in units of "
-        f"the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); marks: means with "
-        f"{material.confidence} intervals, larger where a technique is stronger; lines lead from the baseline through "
-        "rising strengths. Techniques in the same quadrant change the spectrum the same way; a single run within "
-        f"the grey square (±2) cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
+        f"Change of one measure against change of another, mean over layers, for {MATRICES[matrix]}; from the baseline's "
+        f"mean, in units of the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); "
+        f"marks: means with {material.confidence} intervals, larger where a technique is stronger; lines lead from "
+        "the baseline through rising strengths. Techniques in the same quadrant change the spectrum the same way; a "
+        f"single run within the grey square (±2) cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
     )
     return Drawing(caption, figure)
 

@@ -93,7 +93,7 @@ def pick(name: str, family: str, images: imageset.ImageSet, rows: int) -> Sample
 
 def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectrum]:
     """Seed 0 of the conditions and layers that are drawn, and the pretrained network where there is one."""
-    table = made.table("spectra", model)
+    table = made.spectra_of(model)
     layers = esd_layers(table) if folders and len(table) else []
     conditions = made.conditions(model)
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"].head(1)
@@ -103,14 +103,15 @@ def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectr
         run = Path(folders.get(f"{model}/{condition}", "")) / "seed-0"
         if not (run / "eigenvalues.npz").is_file():
             continue
-        rows = table[(table["condition"] == condition) & (table["seed"] == 0) & (table["matrix"] == "W")]
+        rows = table[(table["condition"] == condition) & (table["seed"] == 0)]
         rows = rows.drop_duplicates("layer").set_index("layer")
         with np.load(run / "eigenvalues.npz") as file:
             for layer in layers:
-                if f"{layer}|W" in file.files and layer in rows.index:
+                key = f"{layer}|{rows['matrix'].get(layer)}"
+                if key in file.files:
                     fit = rows.loc[layer, ["alpha", "xmin"]].astype(float)
-                    found.append(Spectrum(condition, layer, file[f"{layer}|W"], *fit))
-    if found:
+                    found.append(Spectrum(condition, layer, file[key], *fit))
+    if found and made.matrix(model) == "W":
         found += _pretrained(Path(folders[f"{model}/{wanted[0]}"]) / "seed-0", layers, table)
     return found
 

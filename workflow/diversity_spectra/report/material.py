@@ -101,15 +101,37 @@ class Material:
         wide.columns = [f"{score}|{shift}" for score, shift in wide.columns]
         return wide.reset_index()
 
-    def measures(self, model: str, matrix: str = "W") -> pd.DataFrame:
+    def matrix(self, model: str) -> str:
+        """`W`, or `dW` where the regularisers shift its measures more: figures show what the controls detect."""
+        table = self.table("shift", model)
+        if table.empty:
+            return "W"
+        conditions = self.conditions(model)
+        controls = conditions.loc[conditions["family"].isin(CONTROLS), "condition"]
+        table = table[table["condition"].isin(controls) & table["measure"].isin(MEASURES)]
+        table = table[table["test_family"].isin(["W", "dW"]) & np.isfinite(table["standardised"])]
+        sizes = table["standardised"].pow(2).groupby(table["test_family"]).mean()
+        return str(sizes.idxmax()) if len(sizes) else "W"
+
+    def spectra_of(self, model: str) -> pd.DataFrame:
+        """Rows of the table of spectra for that matrix; decay-corrected dW stands for dW, as in the comparison."""
+        table = self.table("spectra", model)
+        if table.empty or self.matrix(model) == "W":
+            return table[table["matrix"] == "W"] if len(table) else table
+        corrected = table[table["matrix"] == "dW_corrected"]
+        runs = pd.MultiIndex.from_frame(table[["condition", "seed"]])
+        decayed = runs.isin(pd.MultiIndex.from_frame(corrected[["condition", "seed"]]))
+        return table[(table["matrix"] == "dW") & ~decayed | (table["matrix"] == "dW_corrected")]
+
+    def measures(self, model: str) -> pd.DataFrame:
         """One row per run: each measure, mean over layers (geometric for ranks); NaN where the table has no such column.
 
         Only layers that have the measure in every run count: a mean over changing layers would move by itself.
         """
-        table = self.table("spectra", model)
+        table = self.spectra_of(model)
         if table.empty:
             return pd.DataFrame(columns=["condition", "seed", *MEASURES], dtype=float)
-        table = without_failed_fits(table[table["matrix"] == matrix])
+        table = without_failed_fits(table)
         table = table.reindex(columns=["condition", "seed", "layer", *MEASURES])
         runs = table[["condition", "seed"]].drop_duplicates().reset_index(drop=True)
         for name in MEASURES:

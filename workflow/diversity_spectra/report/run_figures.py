@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from diversity_spectra.report.material import CONTROLS, MEASURES, SCALES, Material, run_counts, summarise
 from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, marker, paint_ticks
-from diversity_spectra.report.words import SHIFTS, counted, kernel, listing, plain
+from diversity_spectra.report.words import MATRICES, SHIFTS, counted, kernel, listing, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -54,7 +54,7 @@ def accuracy(material: Material, model: str) -> Drawing:
 
 def dose_response(material: Material, model: str) -> Drawing:
     """Measures down, families across; within a family its conditions from weak to strong."""
-    runs = material.measures(model)
+    runs, matrix = material.measures(model), material.matrix(model)
     conditions = material.conditions(model)
     families = material.families(model)
     shown = [name for name in MEASURES if runs[name].notna().any()]
@@ -84,10 +84,10 @@ def dose_response(material: Material, model: str) -> Drawing:
                 ax.set_title(plain(family), color=colour, fontsize=8.5 if len(group) > 2 else 7)
             if position == len(shown) - 1:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
-        row[0].set_ylabel(measure_name(name))
+        row[0].set_ylabel(measure_name(name, matrix))
     counts = run_counts(conditions["condition"], runs)
     caption = (
-        "Shape of the weight spectra (matrices W, mean over "
+        f"Shape of the spectra of {MATRICES[matrix]} (mean over "
         f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
         f"weakest left. Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} "
         "interval, variance pooled over conditions; lines join strengths of one kind. The grey band is the baseline. "
@@ -110,7 +110,10 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
         if f"accuracy|{shift}" in evaluation
     ]
     panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, conditions).items()]
-    panels += [(measure_name(name), summarise(measures, name, material.level)) for name in ("alpha", "stable_rank")]
+    matrix = material.matrix(model)
+    panels += [
+        (measure_name(name, matrix), summarise(measures, name, material.level)) for name in ("alpha", "stable_rank")
+    ]
     panels = [(title, summary) for title, summary in panels if not summary.empty]
     if not panels:
         return Drawing(
@@ -146,9 +149,10 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     single = " One amount only: a trend cannot be read off." if len(set(synthetic["strength"])) == 1 else ""
     caption = (
         f"What happens as synthetic images are added (amounts {amounts}) at the same number of training steps: "
-        f"accuracy, diversity of the training set, spectra. Marks: mean with {material.confidence} interval (n = "
-        f"{counted(run_counts(chosen, evaluation))} a condition; Vendi scores: over subsamples of the set). Look for "
-        f"the amount where a curve turns: more than that no longer helps.{single}"
+        f"accuracy, diversity of the training set, spectra of {MATRICES[matrix]}. "
+        f"Marks: mean with {material.confidence} interval (n = {counted(run_counts(chosen, evaluation))} a condition; Vendi "
+        f"scores: over subsamples of the set). Look for the amount where a curve turns: more than "
+        f"that no longer helps.{single}"
     )
     return Drawing(caption, figure)
 

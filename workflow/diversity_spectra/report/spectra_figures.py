@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from diversity_spectra.report.material import MEASURES, Material, Spectrum
 from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
-from diversity_spectra.report.words import MINUS, NOTHING, counted, fixed, listing, plain
+from diversity_spectra.report.words import MATRICES, MINUS, NOTHING, counted, fixed, listing, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -37,7 +37,7 @@ def esd_conditions(conditions: pd.DataFrame) -> dict[str, list[str]]:
 
 def esd_layers(spectra: pd.DataFrame, most: int = 3) -> list[str]:
     """Layers to show: evenly spread in depth among those with enough eigenvalues to have a shape."""
-    rows = spectra[(spectra["matrix"] == "W") & spectra["alpha"].notna()]
+    rows = spectra[spectra["alpha"].notna()]
     if rows.empty:
         return []
     sizes = rows.groupby("layer").agg(depth=("depth", "first"), size=("num_evals", "max"))
@@ -90,15 +90,16 @@ def esd(material: Material, model: str) -> Drawing:
         _limits(ax, [spectrum.eigenvalues for (_, other), spectrum in by_key.items() if other == layer])
         log_ticks(ax.xaxis)
         log_ticks(ax.yaxis)
-    figure.supxlabel("eigenvalue of WᵀW", fontsize=8)
+    matrix = material.matrix(model)
+    figure.supxlabel(f"eigenvalue of {matrix}ᵀ{matrix}", fontsize=8)
     missing = sorted(set(conditions["condition"]) - {spectrum.condition for spectrum in spectra})
     dropped = [name for names in groups.values() for name in names if name in missing]
     first = ", the pretrained network dotted" if any(spectrum.condition == PRETRAINED for spectrum in spectra) else ""
     caption = (
-        f"Empirical spectral densities: how the eigenvalues of a layer's weights are spread, in {len(layers)} of the "
-        f"layers ({listing(layers)}), by family from weak (light) to strong (dark); of many conditions, a "
+        f"Empirical spectral densities: how the eigenvalues of a layer ({MATRICES[matrix]}) are spread, in {len(layers)} "
+        f"of the layers ({listing(layers)}), by family from weak (light) to strong (dark); of many conditions, a "
         f"selection{first}; baseline black. Each curve is one run (n = 1, seed 0), smoothed; dashed: the power law "
-        "fitted to its tail, whose exponent alpha stands beside it. A line that moves left has smaller weights; a "
+        "fitted to its tail, whose exponent alpha stands beside it. A line that moves left has a smaller matrix; a "
         "dashed line that falls less steeply means a heavier tail: a few directions "
         "carry more." + (f" Not available: {listing(list(map(told, dropped)))}." if dropped else "")
     )
@@ -143,7 +144,8 @@ def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
 def layers(material: Material, model: str) -> Drawing:
     """One heat map per measure: layers in depth order down, conditions across, colour = shift in noise units."""
     table = material.table("shift", model)
-    table = table[(table["matrix"] == "W") & table["measure"].isin(MEASURES)] if len(table) else table
+    matrix = material.matrix(model)
+    table = table[(table["test_family"] == matrix) & table["measure"].isin(MEASURES)] if len(table) else table
     if table.empty:
         return Drawing("No shift could be computed for this model.")
     conditions = material.conditions(model)
@@ -169,7 +171,7 @@ def layers(material: Material, model: str) -> Drawing:
         sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=0.4 if len(depth) <= 20 else 0)
         place_y, place_x = np.nonzero(wide["q"].reindex(index=order, columns=names).to_numpy() < material.level)
         ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0)
-        ax.set(title=measure_name(name), xlabel="", ylabel="")
+        ax.set(title=measure_name(name, matrix), xlabel="", ylabel="")
         ax.tick_params(length=0)
         ax.set(xticks=[], yticks=[])
     for ax in axes[:, 0]:
@@ -186,7 +188,7 @@ def layers(material: Material, model: str) -> Drawing:
     bar.outline.set_visible(False)
     base = int(table["n_baseline"].max())
     caption = (
-        "Where in the network each technique acts: shift of the measures of W from the baseline's mean, in units of "
+        f"Where in the network each technique acts: shift from the baseline's mean, for {MATRICES[matrix]}; in units of "
         f"the run-to-run noise, layers from input (top) to output. A dot marks a shift with q < {material.level:g} "
         "(corrected over all tests); colour without a dot may be noise; grey: not measured. n = "
         f"{counted(list(table['n']))} a condition against {base} of the baseline; colours "

@@ -21,6 +21,10 @@ MEASURES = {
     "subspace_overlap_long": "overlap with pretrained, longer side",
     "subspace_overlap_short": "overlap with pretrained, shorter side",
 }
+MATRICES = {
+    "W": "the weights W",
+    "dW": "dW, the change of the weights from the pretrained ones, in which the regularisers show most",
+}
 KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
 SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
 NOTHING = "\N{EN DASH}"
@@ -31,8 +35,8 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
-def measure(name: str) -> str:
-    return MEASURES.get(name, plain(name))
+def measure(name: str, matrix: str = "W") -> str:
+    return MEASURES.get(name, plain(name)) + ("" if matrix == "W" else f" of {matrix}")
 
 
 def kernel(name: str) -> str:
