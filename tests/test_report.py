@@ -18,7 +18,17 @@ from diversity_spectra import report
 from diversity_spectra.cli import main
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
-from diversity_spectra.report import DATA_KINDS, MODEL_KINDS, figures_of, load, page, results, style, words
+from diversity_spectra.report import (
+    DATA_KINDS,
+    MODEL_KINDS,
+    comparison_figures,
+    figures_of,
+    load,
+    page,
+    results,
+    style,
+    words,
+)
 from diversity_spectra.report.drawing import DRAW
 from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.tables import write_table
@@ -383,6 +393,20 @@ def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:
     looks = {(palette.colour(family), style.marker(family)) for family in style.PLACES}
     assert len(looks) == len({colour for colour, _ in looks}) == len({mark for _, mark in looks}) == len(style.PLACES)
     assert palette.shades("dropout", 3)[-1] == palette.shades("dropout", 1)[0] == palette.colour("dropout")
+
+
+def test_kinds_of_a_family_are_numbered(material: Material) -> None:
+    numbers = comparison_figures.numbered(material.conditions("mlp"))
+    assert numbers["augmentation-rotation-15"] == numbers["augmentation-rotation-30"] == "1 rotation"
+    assert numbers["augmentation-gaussian_noise-0.1"] == "2 gaussian noise"
+    assert "baseline" not in numbers and "dropout-0.5" not in numbers and "checkpoint-mine" not in numbers
+    with mpl.rc_context(style.RC):
+        for kind in ("quadrants", "metric"):
+            drawing = DRAW[kind](material, "mlp")
+            texts = {text.get_text() for ax in drawing.figure.axes for text in ax.texts}
+            assert {label.split()[0] for label in numbers.values()} <= texts
+            legend = {text.get_text() for text in drawing.figure.legends[0].get_texts()}
+            assert set(numbers.values()) <= legend and comparison_figures.NUMBERS in drawing.caption
 
 
 def test_missing_tables_are_the_users_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from diversity_spectra.report.material import CONTROLS, SCALES, Material, run_counts, summarise
 from diversity_spectra.report.style import (
@@ -32,6 +33,7 @@ BENEFITS = {
     "id_accuracy": "gain in accuracy\non the test set",
     "calibration": "gain in calibration\non the test set",
 }
+NUMBERS = "; numbers: kinds, as in the legend"
 FAR = 15.0  # noise units beyond which axes are compressed, so that one strong condition does not hide the others
 
 
@@ -44,10 +46,11 @@ def quadrants(material: Material, model: str) -> Drawing:
     if not pairs or changes is None or len(conditions) < 2:
         return Drawing("No change can be shown: that takes a baseline with at least two runs and another condition.")
     figure, axes = canvas(WIDTH, 3.1, 1, len(pairs))
+    numbers = numbered(conditions)
     for ax, (across, up) in zip(axes.flat, pairs, strict=True):
         x, y = (summarise(changes, name, material.level) for name in (across, up))
         for _, group in conditions.groupby(["family", "kind"], sort=False, dropna=False):
-            _trail(ax, group, changes, (across, up), (x, y), material)
+            _trail(ax, group, changes, (across, up), (x, y), material, numbers)
         ax.set(xlabel=f"change of {measure_name(across, matrix)}", ylabel=f"change of {measure_name(up, matrix)}")
         zero_lines(ax)
         ax.add_patch(Rectangle((-2, -2), 4, 4, color="#ececec", lw=0, zorder=-1))
@@ -55,14 +58,15 @@ def quadrants(material: Material, model: str) -> Drawing:
             if summary["mean"].abs().max() > FAR or changes[name].abs().max() > 2 * FAR:
                 getattr(ax, f"set_{side}scale")("asinh", linear_width=3.0)
                 signed_ticks(getattr(ax, f"{side}axis"))
-    family_legend(figure, material.palette, material.families(model))
+    family_legend(figure, material.palette, material.families(model), numbers=_key(conditions, numbers))
     counts = run_counts(conditions["condition"], runs)
     caption = (
         f"Change of one measure against change of another, mean over layers, for {MATRICES[matrix]}; from the baseline's "
         f"mean, in units of the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); "
         f"marks: means with {material.confidence} intervals, larger where a technique is stronger; lines lead from "
-        "the baseline through rising strengths. Techniques in the same quadrant change the spectrum the same way; a "
-        f"single run within the grey square (±2) cannot be told from noise. Axes are compressed where shifts exceed {FAR:g}."
+        f"the baseline through rising strengths{NUMBERS if numbers else ''}. Techniques in the same "
+        "quadrant change the spectrum the same way; a single run within the grey square (±2) cannot be told from noise. "
+        f"Axes are compressed where shifts exceed {FAR:g}."
     )
     return Drawing(caption, figure)
 
@@ -81,9 +85,10 @@ def _changes(runs: pd.DataFrame, conditions: pd.DataFrame, names: list[str]) -> 
 
 
 def _trail(
-    ax: Axes, group: pd.DataFrame, changes: pd.DataFrame, names: tuple[str, str], summaries: tuple, material: Material
-) -> None:
-    """Runs, means and path of the conditions of one family and kind, in order of strength."""
+    ax: Axes, group: pd.DataFrame, changes: pd.DataFrame, names: tuple[str, str], summaries: tuple, material: Material,
+    numbers: dict[str, str],
+) -> None:  # fmt: skip
+    """Runs, means and path of the conditions of one family and kind, in order of strength; its number at the end."""
     x, y = summaries
     family = group["family"].iloc[0]
     colour = material.palette.colour(family)
@@ -101,6 +106,33 @@ def _trail(
         ax.plot([across["low"], across["high"]], [up["mean"]] * 2, color=colour, lw=0.8, zorder=3)
         ax.plot([across["mean"]] * 2, [up["low"], up["high"]], color=colour, lw=0.8, zorder=3)
         ax.plot(across["mean"], up["mean"], marker(family), color=colour, ms=size, mec="white", mew=0.4, zorder=4)
+        if name == known[-1] or numbers.get(name) != numbers.get(known[-1]):
+            _number(ax, numbers.get(name, ""), across["mean"], up["mean"], colour)
+
+
+def numbered(conditions: pd.DataFrame) -> dict[str, str]:
+    """`number name` by condition, one for each kind of a family that has several: their marks look alike."""
+    names = conditions["kind"].map(plain).where(conditions["kind"] != "", conditions["condition"].map(told))
+    several = names.groupby(conditions["family"]).transform("nunique") > 1
+    chosen = several & ~conditions["family"].isin(["baseline", *CONTROLS])
+    numbers = (conditions["family"] + names)[chosen].factorize()[0] + 1
+    return {
+        condition: f"{number} {name}"
+        for condition, number, name in zip(conditions["condition"][chosen], numbers, names[chosen], strict=True)
+    }
+
+
+def _key(conditions: pd.DataFrame, numbers: dict[str, str]) -> dict[str, str]:
+    """The family of every numbered kind, for the legend."""
+    families = conditions.set_index("condition")["family"]
+    return {label: families[condition] for condition, label in numbers.items()}
+
+
+def _number(ax: Axes, label: str, x: float, y: float, colour: str) -> None:
+    """The number of a kind beside its mark."""
+    rim = [withStroke(linewidth=1.3, foreground="white")]  # readable on top of lines and other marks
+    style = {"fontsize": 6, "color": colour, "path_effects": rim, "zorder": 5}
+    ax.annotate(label.split(" ")[0], (x, y), (2.5, 2.5), textcoords="offset points", **style)
 
 
 def alignment(material: Material, model: str) -> Drawing:
@@ -184,26 +216,31 @@ def metric(material: Material, model: str) -> Drawing:
         return Drawing("The metric cannot be drawn: dropout has no direction here, or no benefit was measured.")
     validation = material.table("validation", model)
     figure, axes = canvas(WIDTH, 0.8 + 1.85 * len(benefits), len(benefits), len(predictors), sharex="col", sharey="row")
+    conditions = material.conditions(model)
+    numbers = numbered(conditions)
     for row, benefit in zip(axes, benefits, strict=True):
         for ax, predictor in zip(row, predictors, strict=True):
-            _benefit_panel(ax, table, predictor, f"{benefit}_gain", material)
+            _benefit_panel(ax, table, predictor, f"{benefit}_gain", material, numbers)
             ax.set_title(_correlation(validation, predictor, benefit), fontsize=7)
         row[0].set_ylabel(BENEFITS[benefit])
     for ax, label in zip(axes[-1], predictors.values(), strict=True):
         ax.set_xlabel(label)
-    family_legend(figure, material.palette, material.families(model), baseline=False)
+    key = _key(conditions, numbers)
+    family_legend(figure, material.palette, material.families(model), baseline=False, numbers=key)
     scope = validation[validation["scope"] == "data"] if len(validation) else validation
     count = f"{int(scope['n'].max())} conditions with other data than the baseline" if len(scope) else "conditions"
     caption = (
         f"Does the metric predict the benefit? Each mark is a condition with the {material.confidence} intervals of "
         "both numbers; benefits are gains over the baseline. Above each panel: Spearman's rank correlation with its "
-        f"interval, over the {count} (filled marks; hollow: regularisers). A predictor explains where its interval "
-        "excludes 0; compare the metric (left) with diversity alone and with mean alpha alone."
+        f"interval, over the {count} (filled marks; hollow: regularisers{NUMBERS if numbers else ''}). A predictor "
+        "explains where its interval excludes 0; compare the metric (left) with diversity alone and with mean alpha alone."
     )
     return Drawing(caption, figure)
 
 
-def _benefit_panel(ax: Axes, table: pd.DataFrame, predictor: str, gain: str, material: Material) -> None:
+def _benefit_panel(
+    ax: Axes, table: pd.DataFrame, predictor: str, gain: str, material: Material, numbers: dict[str, str]
+) -> None:
     for row in table.to_dict("records"):
         x, y = row[predictor], row[gain]
         if not (np.isfinite(x) and np.isfinite(y)):
@@ -214,6 +251,7 @@ def _benefit_panel(ax: Axes, table: pd.DataFrame, predictor: str, gain: str, mat
         ax.plot([x, x], [row[f"{gain}_low"], row[f"{gain}_high"]], color=colour, lw=0.7, alpha=0.7)
         hollow = row["family"] in CONTROLS
         ax.plot(x, y, marker(row["family"]), color=colour, mfc="white" if hollow else colour, ms=4, zorder=3)
+        _number(ax, numbers.get(row["condition"], ""), x, y, colour)
     zero_lines(ax)
 
 

@@ -114,14 +114,21 @@ def canvas(width: float, height: float, *args: int, **options: object) -> tuple[
     return figure, figure.subplots(*args, squeeze=False, **options)
 
 
-def family_legend(figure: Figure, palette: Palette, families: list[str], baseline: bool = True) -> None:
-    """One legend for all panels, below them: it can hide no data."""
+def family_legend(
+    figure: Figure, palette: Palette, families: list[str], baseline: bool = True, numbers: dict[str, str] | None = None
+) -> None:
+    """One legend for all panels, below them: it can hide no data; the figure grows by its further lines.
+
+    numbers: the family of each `number name` whose number stands beside marks.
+    """
     handles = [Line2D([], [], color=INK, marker="o", ls="", label="baseline")] if baseline else []
-    handles += [
-        Line2D([], [], color=palette.colour(family), marker=marker(family), ls="", label=plain(family))
-        for family in families
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), handletextpad=0.3)
+    for family in families:
+        labels = [plain(family), *(label for label, own in (numbers or {}).items() if own == family)]
+        look = {"color": palette.colour(family), "marker": marker(family), "ls": ""}
+        handles += [Line2D([], [], label=label, **look) for label in labels]
+    columns = min(len(handles), 5 if numbers else 7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3)
+    figure.set_figheight(figure.get_figheight() + 0.15 * (-(-len(handles) // columns) - 1))
 
 
 def paint_ticks(axis, families: list[str], palette: Palette) -> None:
