@@ -262,6 +262,12 @@ def test_gaps_are_named_and_break_nothing(case: str, tables: dict[str, pd.DataFr
     assert "nan" not in words
 
 
+def test_alignment_without_directions_is_a_sentence(tables: dict[str, pd.DataFrame]) -> None:
+    unknown = tables["alignment"].assign(cosine=np.nan, low=-1.0, high=1.0)
+    drawing = comparison_figures.alignment(Material({**tables, "alignment": unknown}), "mlp")
+    assert drawing.figure is None and "longer than their noise" in drawing.caption
+
+
 def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame]) -> None:
     """One has no weight decay and no synthetic data, layers of its own, and rows of dW."""
     other = world("inconclusive", seeds=2, baseline_runs=4, models=("cnn",), layers=10, pretrained=True, seed=3)

@@ -140,6 +140,10 @@ def alignment(material: Material, model: str) -> Drawing:
     table = material.table("alignment", model)
     if table.empty:
         return Drawing("No alignment could be computed: it takes shifts of at least two conditions.")
+    if not np.isfinite(table["cosine"]).any():
+        return Drawing(
+            "No alignment is shown: no two shifts are longer than their noise, and only those have a direction."
+        )
     conditions = material.conditions(model)
     conditions = conditions[conditions["condition"].isin(table["condition"])]
     names, families = list(conditions["condition"]), list(conditions["family"])
