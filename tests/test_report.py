@@ -26,6 +26,7 @@ from diversity_spectra.report import (
     load,
     page,
     results,
+    setup,
     style,
     words,
 )
@@ -345,6 +346,19 @@ def test_names_of_conditions_are_told() -> None:
         "checkpoint-my-own": "checkpoint-my-own",
     }
     assert {name: words.condition(name) for name in told} == told
+
+
+def test_reasons_that_differ_in_numbers_are_one_row(tables: dict[str, pd.DataFrame]) -> None:
+    spectra = tables["spectra"].assign(reason="")
+    layers = spectra["layer"].map({"fc1": 32, "fc2": 480})
+    spectra["reason"] = [f"depthwise: {int(n)} matrices of 1 x 9" if n > 0 else "" for n in layers.fillna(0)]
+    table = results.skipped(Material({**tables, "spectra": spectra}))
+    assert [row[1:5] for row in table.rows] == [["depthwise: 32 to 480 matrices of 1 x 9", "W", "fc1, fc2", "2"]]
+
+
+def test_modules_are_listed_or_counted() -> None:
+    assert setup._short("drop1, drop2") == "drop1, drop2"
+    assert setup._short("a, b, c, d, (before the classifier)") == "4 modules from a on, before the classifier"
 
 
 def test_numbers_and_names_of_a_reason_are_told() -> None:

@@ -101,8 +101,8 @@ def diversity(material: Material, _: str = "") -> Drawing:
     per_class = f"{int(min(counts))} images per class" if len(counts) else "the same number of images per class"
     caption = (
         f"How diverse each of {len(sets)} training sets is (the effective number of different images in a class), in "
-        f"{len(kernels)} {'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: classes "
-        f"({table.loc[~table['label'].isin(['mean', 'overall']), 'label'].nunique()}); large marks: their mean, with "
+        f"{len(kernels)} {'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: the "
+        f"{material.classes} classes; large marks: their mean, with "
         f"the interval over random subsamples (n = {per_class}). The dashed line is the plain training set: marks to "
         "its right are more diverse. The spaces need not agree: pixel noise is diversity to pixels, not to an "
         "embedding." + (" Hollow: the synthetic images alone, not a training set." if "synthetic" in sets else "")

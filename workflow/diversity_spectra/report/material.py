@@ -72,6 +72,12 @@ class Material:
         """How much the intervals cover, as `95 %`."""
         return f"{100 * (1 - self.level):g} %"
 
+    @property
+    def classes(self) -> int:
+        """How many have a diversity of their own; 0 where it was not measured."""
+        table = self.table("diversity")
+        return len(set(table["label"]) - {"mean", "overall"}) if len(table) else 0
+
     def table(self, name: str, model: str | None = None) -> pd.DataFrame:
         """A table, or the part of one model; empty where the experiment has none."""
         frame = self.tables.get(name, pd.DataFrame())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -389,13 +390,20 @@ def skipped(material: Material) -> Table:
         return Table([], [])
     table = table[table["reason"].fillna("") != ""]
     rows = []
-    for (model, reason), group in table.groupby(["model", "reason"], sort=False):
+    for (model, _), group in table.groupby(["model", table["reason"].str.replace(r"\d+", "0", regex=True)], sort=False):
         names = list(dict.fromkeys(group["layer"]))
-        told_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        told_names = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         runs = group.drop_duplicates(["condition", "seed"])
         matrices = ", ".join(dict.fromkeys(group["matrix"]))
-        rows.append([model, told_names, matrices, reason, str(len(names)), str(len(runs))])
-    return Table(["network", "layers", "matrices", "reason", "layers", "runs"], rows, 4)
+        reason = _joined(group["reason"].unique())
+        rows.append([model, reason, matrices, told_names, str(len(names)), str(len(runs))])
+    return Table(["network", "reason", "matrices", "layers", "number of layers", "runs"], rows, 4)
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    """Reasons that differ in their numbers alone as one: `32 to 480 matrices of 1 x 9`."""
+    pieces = zip(*(re.split(r"(\d+)", reason) for reason in reasons), strict=True)
+    return "".join(counted(list(map(int, piece)), "") if piece[0].isdigit() else piece[0] for piece in pieces)
 
 
 def diverged(material: Material) -> list[str]:

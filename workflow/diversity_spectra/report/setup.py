@@ -90,7 +90,7 @@ def models(material: Material) -> Table:
             ]
         )
     head = ["network", "architecture", "weights", "dropout acts in", "steps", "batch", "learning rate", "conditions"]
-    return Table([*head, "baseline runs", "runs of each other"], rows, 4)
+    return Table([*head, "baseline runs", "runs of others"], rows, 4)
 
 
 def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:
@@ -105,10 +105,10 @@ def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:
 
 def _data(data: dict, material: Material) -> str:
     text = DATA.get(data["kind"], data["kind"]).format(**data)
+    if material.classes:
+        text += f", {material.classes} classes"
     if data.get("train_per_class"):
-        text += f", {data['train_per_class']} per class"
-    if material.samples:
-        text += f", {len(material.samples[0].classes)} classes shown"
+        text += f", {data['train_per_class']} images per class"
     return text[0].upper() + text[1:] + "."
 
 
@@ -122,6 +122,9 @@ def _test_sets(material: Material) -> str:
 
 
 def _short(places: str) -> str:
-    """The first and the last of many module names."""
+    """Module names; of many, their number and the first."""
     names = str(places).split(", ")
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, ..., {names[-1]} ({len(names)} places)"
+    modules = [name for name in names if not name.startswith("(")]
+    other = [name.strip("()") for name in names if name not in modules]
+    shown = modules if len(modules) <= 3 else [f"{len(modules)} modules from {modules[0]} on"]
+    return ", ".join([*shown, *other])
