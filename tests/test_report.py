@@ -390,14 +390,12 @@ def test_what_the_metric_predicts_is_said() -> None:
     def said(table: pd.DataFrame) -> str:
         return results.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
 
-    assert "9 conditions" in said(table) and "regularisation gain is not clear of 0 with gain in accuracy" in said(
-        table
-    )
-    assert "Of 4 correlations" in said(table) and "shift of mean alpha with gain in accuracy" in said(table)
+    assert "9 conditions" in said(table) and "rank correlation contains 0 for gain in accuracy" in said(table)
+    assert "Of 4 correlations" in said(table) and "shift of mean alpha and gain in accuracy" in said(table)
     one = table.assign(correlation=0.1, low=-0.2, high=0.4)
     assert "No predictor" in said(one)
     one.loc[1, ["correlation", "low", "high"]] = 0.8, 0.5, 0.9
-    assert "clear of 0 with gain in calibration on the test set (0.80 [0.50, 0.90]), and not clear" in said(one)
+    assert "excludes 0 for gain in calibration on the test set (0.80 [0.50, 0.90]) and contains 0 for" in said(one)
     assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, n=2)).startswith("With 2 conditions")
 
 

@@ -353,23 +353,20 @@ def prediction(material: Material, model: str) -> str:
     known = table[table["low"].notna()]
     if known.empty:
         return f"With {counted([table['n'].max()], 'condition')} with other data than the baseline it cannot be said."
-    clear = known[(known["low"] > 0) | (known["high"] < 0)]
-    own = known[known["predictor"] == "regularisation_gain"]
-    seen = [_correlated(row) for _, row in own[own.index.isin(clear.index)].iterrows()]
-    unseen = [_correlated(row) for _, row in own[~own.index.isin(clear.index)].iterrows()]
-    parts = [f"clear of 0 with {listing(seen)}"] * bool(seen) + [f"not clear of 0 with {listing(unseen)}"] * bool(
-        unseen
-    )
+    clear = (known["low"] > 0) | (known["high"] < 0)
+    own = known["predictor"] == "regularisation_gain"
+    seen, unseen = ([_correlated(row) for _, row in known[own & side].iterrows()] for side in (clear, ~clear))
+    parts = [f"excludes 0 for {listing(seen)}"] * bool(seen) + [f"contains 0 for {listing(unseen)}"] * bool(unseen)
     text = (
-        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the rank correlation of "
+        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the interval of the "
+        f"regularisation gain's rank correlation {' and '.join(parts) or 'is not known'}. "
     )
-    text += f"the regularisation gain is {', and '.join(parts) or 'not known'}. "
-    if clear.empty:
+    if not clear.any():
         return f"{text}No predictor has a correlation whose interval excludes 0 ({len(known)} were tried)."
-    best = clear.loc[clear["correlation"].abs().idxmax()]
+    best = known.loc[known["correlation"][clear].abs().idxmax()]
     return (
-        f"{text}Of {len(known)} correlations that were tried, the largest whose interval excludes 0 is that of "
-        f"{_predictor(best['predictor'])} with {_correlated(best)}."
+        f"{text}Of {len(known)} correlations that were tried, the largest whose interval excludes 0 is that between "
+        f"{_predictor(best['predictor'])} and {_correlated(best)}."
     )
 
 
