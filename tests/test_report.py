@@ -21,6 +21,7 @@ from diversity_spectra.compare.study import compare
 from diversity_spectra.report import (
     DATA_KINDS,
     MODEL_KINDS,
+    answers,
     comparison_figures,
     figures_of,
     load,
@@ -171,26 +172,26 @@ def test_controls_say_what_they_cost(tables: dict[str, pd.DataFrame]) -> None:
     metric = tables["metric"].copy()
     metric.loc[metric["family"] == "dropout", list(ends)] = pd.DataFrame(ends).to_numpy()
     ruined = Material({**tables, "metric": metric})
-    table = results.controls(ruined)
+    table = answers.controls(ruined)
     cost = {row[1]: row[-2].replace(words.MINUS, "-") for row in table.rows}
     assert list(cost) == ["dropout, all strengths", "dropout 0.1", "dropout 0.5", "weight decay 0.1"]
     assert cost["dropout, all strengths"] == "-0.200 to -0.100"
     assert cost["dropout 0.1"] == "-0.200 [-0.300, -0.050]"
-    assert "dropout lowers the test accuracy at every strength" in results.lead(ruined)[0][1]
-    assert "lowers" not in results.lead(Material(tables))[0][1]
-    assert [row[1] for row in results.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
+    assert "dropout lowers the test accuracy at every strength" in answers.lead(ruined)[0][1]
+    assert "lowers" not in answers.lead(Material(tables))[0][1]
+    assert [row[1] for row in answers.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
 
 
 def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.DataFrame]) -> None:
     own = {name: tables[name] for name in ("runs", "conditions", "diversity", "evaluation", "spectra")}
     made = compared(only(["baseline", "dropout-0.5", "synthetic-1.0", "augmentation-rotation-15"], own))
     material = Material(made)
-    judged = {claim.letter: claim.judged[0].verdict for claim in results.claims(material)}
-    assert judged["b"] == judged["d"] == results.NOT_ASKED != judged["c"]
-    assert "2 not in this experiment" in results.lead(material)[0][1]
+    judged = {claim.letter: claim.judged[0].verdict for claim in answers.claims(material)}
+    assert judged["b"] == judged["d"] == answers.NOT_ASKED != judged["c"]
+    assert "2 not in this experiment" in answers.lead(material)[0][1]
     assert 'class="pill unasked">not in this experiment' in render(material, {})
     unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
-    assert results.NOT_ASKED not in {row.verdict for claim in results.claims(unseen) for row in claim.judged}
+    assert answers.NOT_ASKED not in {row.verdict for claim in answers.claims(unseen) for row in claim.judged}
 
 
 def test_files_are_the_same_every_time(
@@ -280,7 +281,7 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
     assert made["layers-cnn"].svg
     assert made["synthetic_amount-cnn"].svg is None
     assert made["synthetic_amount-cnn"].caption in render(material, made)
-    assert [name for name, _ in results.lead(material)] == ["mlp", "cnn"]
+    assert [name for name, _ in answers.lead(material)] == ["mlp", "cnn"]
 
 
 def test_figures_show_the_matrix_in_which_the_controls_show() -> None:
@@ -367,14 +368,14 @@ def test_numbers_and_names_of_a_reason_are_told() -> None:
     assert words.signs("-0.004 [-0.00, +0.0], 1e-05, a-0") == f"{words.MINUS}0.004 [0.00, 0.0], 1e-05, a-0"
     reason = "difference by kernel: pixel -0.02 [-0.08, +0.05], pixel_centred +0.00 [-0.10, +0.04] (inconclusive)."
     told = "difference by kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [-0.10, +0.04] (inconclusive)."
-    assert results._reason(reason, []).replace(words.MINUS, "-") == told
+    assert answers._reason(reason, []).replace(words.MINUS, "-") == told
     reason = "test accuracy of synthetic-2.5 is higher than that of synthetic-2 (+0.01 [0.00, 0.02], and more)."
     told = "test accuracy of synthetic 2.5 is higher than that of synthetic 2 (+0.01 [0.00, 0.02], and more)."
-    assert results._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
+    assert answers._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
 
 
 def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
-    told = {claim.letter: claim.judged[0] for claim in results.claims(material)}
+    told = {claim.letter: claim.judged[0] for claim in answers.claims(material)}
     assert told["c"].effect in told["c"].reason
 
 

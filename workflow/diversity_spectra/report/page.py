@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML text. What is shown is decided here and in `results`, how in page.html.j2."""
+"""The page: one self-contained HTML text. `answers` and `results` decide what is shown, page.html.j2 how."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from diversity_spectra import __version__
-from diversity_spectra.report import Figure, results, setup
+from diversity_spectra.report import Figure, answers, results, setup
 from diversity_spectra.report.material import Material
 
 
@@ -32,9 +32,9 @@ def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: 
         confidence=material.confidence,
         level=material.level,
         power=material.power,
-        lead=results.lead(material),
-        controls=results.controls(material),
-        claims=results.claims(material),
+        lead=answers.lead(material),
+        controls=answers.controls(material),
+        claims=answers.claims(material),
         setup=setup.summary(material),
         model_rows=setup.models(material),
         conditions=setup.conditions(material),

@@ -13,7 +13,7 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from diversity_spectra.report import results
+from diversity_spectra.report import answers
 from diversity_spectra.report.comparison_figures import BENEFITS
 from diversity_spectra.report.material import CONTROLS, FAMILIES, in_order
 from diversity_spectra.report.style import (
@@ -64,7 +64,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
             whole = own[(own["family"] == family) & (own["condition"] == "")] if len(own) else own
             _cell(ax, row, column, *_seen(whole))
         own = _of(claims, place).set_index("claim")
-        judged = results.verdicts(own).replace(results.NOT_ASKED, NOTHING)
+        judged = answers.verdicts(own).replace(answers.NOT_ASKED, NOTHING)
         for column, letter in enumerate(letters, start=len(CONTROLS)):
             verdict = judged.get(letter, NOTHING)
             _cell(ax, row, column, verdict, VERDICTS.get(verdict))

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from diversity_spectra import __version__
-from diversity_spectra.report import results, setup
+from diversity_spectra.report import answers, setup
 from diversity_spectra.report.page import Drawn, template
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, counted, interval, listing, plain
@@ -35,7 +35,7 @@ def render(parts: list[Part], tables: dict[str, pd.DataFrame], drawn: list[Drawn
     return template("sweep.html.j2", Path(__file__).parent).render(
         title=name,
         lead=lead(parts, tables),
-        answers=[(part, results.lead(part.material)) for part in parts],
+        answers=[(part, answers.lead(part.material)) for part in parts],
         controls=controls(parts),
         levels=listing([f"{level:g}" for level in sorted({part.material.level for part in parts})], "or"),
         confidence=confidence(parts),
@@ -65,8 +65,8 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
     lines = [("Could the regularisers be seen?", f"{_sentence(listing(seen))}." if seen else "None was run.")]
     judged = tables["claims"]
     for letter, rows in judged.groupby("claim", sort=True) if "claim" in judged else ():
-        counts = results.verdicts(rows).value_counts()
-        told = listing([f"{verdict} in {counts[verdict]}" for verdict in results.VERDICTS if verdict in counts])
+        counts = answers.verdicts(rows).value_counts()
+        told = listing([f"{verdict} in {counts[verdict]}" for verdict in answers.VERDICTS if verdict in counts])
         where = "" if len(counts) == 1 and len(rows) == 1 else f" of {counted([len(rows)], 'network')}"
         lines.append((f"({letter}) {rows['statement'].iloc[0]}", f"{_sentence(told)}{where}."))
     return lines
@@ -74,17 +74,17 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
 
 def controls(parts: list[Part]) -> Table:
     """Families over all their strengths; single strengths stand in the reports of the experiments."""
-    tables = {part.name: results.controls(part.material, strengths=False) for part in parts}
+    tables = {part.name: answers.controls(part.material, strengths=False) for part in parts}
     rows = [[name, *cells] for name, table in tables.items() for cells in table.rows]
     head = next((table.head for table in tables.values() if table), [])
     return Table(["experiment", *head], rows, 4)
 
 
-def claims(parts: list[Part]) -> list[results.Claim]:
+def claims(parts: list[Part]) -> list[answers.Claim]:
     """Every claim with its verdict for each network of each experiment."""
-    joined: dict[str, results.Claim] = {}
+    joined: dict[str, answers.Claim] = {}
     for part in parts:
-        for claim in results.claims(part.material):
+        for claim in answers.claims(part.material):
             known = joined.setdefault(claim.letter, replace(claim, judged=[]))
             known.judged.extend(replace(row, model=label((part.name, row.model))) for row in claim.judged)
     return [joined[letter] for letter in sorted(joined)]
