@@ -126,7 +126,11 @@ def is_there(name: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_paths_that_are_named_exist(document: Path) -> None:
     """Code spans that look like a path: a first part that is a folder here, or the suffix of a source file."""
-    folders = {path.name for base in (ROOT, PACKAGE) for path in base.iterdir() if path.is_dir()} - {"results", "logs", ".snakemake"}
+    folders = {path.name for base in (ROOT, PACKAGE) for path in base.iterdir() if path.is_dir()} - {
+        "results",
+        "logs",
+        ".snakemake",
+    }
     suffixes = (".py", ".md", ".smk", ".toml", ".rst")
     for span in re.findall(r"`([^`\n]+)`", prose(document)):
         if not re.fullmatch(r"[\w.*-]+(/[\w.*-]*)+|[\w-]+\.\w+", span):
