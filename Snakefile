@@ -41,7 +41,7 @@ onstart:
         claim(PLAN.experiments.name, {f"{step.job.stage}/{step.job.item}" for step in steps(PLAN) if step.open})
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    for note in upgrades.notes(PLAN):
+    for note in [*PLAN.notes, *upgrades.notes(PLAN)]:
         logger.warning(f"note: {note}")
     # On a cluster the jobs of a workflow that was killed live on. What they were making when this one looked for results
     # may be gone with them, so it looks again.

@@ -130,7 +130,12 @@ class Diversity(Model):
         "none", pattern=r"^[A-Za-z0-9_.]+(:.+)?$", description="architecture:weights of the embedding kernel, or none"
     )
     image_size: int = key(32, ge=4, le=2048, description="side at which the embedding sees the images, pixels")
-    per_class: int = key(80, ge=2, le=100000, description="images per class, the same for every set")
+    per_class: int = key(
+        80,
+        ge=2,
+        le=100000,
+        description="images per class, the same for every set; fewer where the smallest class of an image_folder has fewer",
+    )
     subsamples: int = key(5, ge=1, le=1000, description="random subsamples for the interval")
 
 

@@ -38,14 +38,16 @@ def held_out(fraction: float, smallest: int) -> int:
     return max(1, round(fraction * smallest))
 
 
-def smallest_class(source: dict) -> tuple[str, int]:
-    """The class with the fewest images to train on, and their number; unreadable files are still among them.
+def training_images(source: dict) -> int:
+    """Images to train on of the smallest class, unreadable files still among them; 0 where a class has none.
 
-    source: the settings of an `image_folder`. Raises `UserError` for a tree without classes or a class without images.
+    source: the settings of an `image_folder`.
     """
     pair = train_and_test(Path(source["path"]))
     root = pair[0] if pair else Path(source["path"])
-    sizes = {name: len(images_below(root / name)) for name in list_classes(root)}
-    name = min(sizes, key=sizes.__getitem__)
-    tested = 0 if pair else held_out(source["test_fraction"], sizes[name])
-    return name, sizes[name] - tested - source["pool_per_class"]
+    try:
+        smallest = min(len(images_below(root / name)) for name in list_classes(root))
+    except UserError:
+        return 0
+    tested = 0 if pair else held_out(source["test_fraction"], smallest)
+    return max(0, smallest - tested - source["pool_per_class"])

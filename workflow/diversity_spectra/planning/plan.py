@@ -14,8 +14,7 @@ from diversity_spectra import config as configuration
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.conditions import Condition, DataRecipe, expand
 from diversity_spectra.config import Config, TrainedModel
-from diversity_spectra.data.tree import smallest_class
-from diversity_spectra.errors import UserError
+from diversity_spectra.data.tree import training_images
 from diversity_spectra.planning.fingerprint import fingerprint
 from diversity_spectra.provenance import NAME, Job, code_digest, digest
 
@@ -78,6 +77,7 @@ class Plan:
     training_sets: dict[str, str] = field(default_factory=dict)
     test_sets: dict[str, Job] = field(default_factory=dict)
     offline: set[str] = field(default_factory=set)  # data jobs that may download nothing
+    notes: list[str] = field(default_factory=list)  # what the user should know before anything runs
 
     def code(self, stage: str, *modules: str) -> str:
         """Digest of a stage's code, and of the packages whose versions the configuration counts."""
@@ -101,11 +101,9 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """Work out every job. Raises `UserError` if a file named in the configuration is missing, or images are too few."""
+    """Work out every job. Raises `UserError` if a file named in the configuration is missing."""
     made = Plan(config)
     train, test, pool = _plan_data(made)
-    if isinstance(config.data, configuration.ImageFolder):
-        _count_images(config.data, config.diversity.per_class)
     generated = _plan_generator(made, train, pool)
     for model in config.models:
         for condition in expand(model.conditions):
@@ -151,16 +149,6 @@ def _plan_data(made: Plan) -> tuple[Job, Job, Job | None]:
             # The order of the classes is that of the data set itself.
             made.test_sets[name] = prepared(ood, f"ood-{name}", "test", classes=test.out)
     return train, test, pool
-
-
-def _count_images(data: configuration.ImageFolder, needed: int) -> None:
-    """Raises `UserError` where a class has fewer images to train on than a diversity score takes."""
-    try:
-        name, images = smallest_class(data.model_dump())
-    except UserError as error:
-        raise UserError(f"data.path: {error}") from None
-    if images < needed:
-        raise UserError(f"diversity.per_class is {needed}, but class {name!r} has {max(images, 0)} images to train on")
 
 
 def _plan_generator(made: Plan, train: Job, pool: Job | None) -> Job | None:
@@ -253,6 +241,14 @@ def _plan_runs(
 
 def _plan_diversity(made: Plan, train: Job, test: Job, generated: Job | None) -> None:
     settings = {**made.config.diversity.model_dump(), "seed": made.config.seed}
+    if isinstance(made.config.data, configuration.ImageFolder):
+        wanted, there = settings["per_class"], training_images(made.config.data.model_dump())
+        if 1 < there < wanted:
+            settings["per_class"] = there
+            made.notes.append(
+                f"diversity.per_class is {wanted}, but the smallest class has {there} images to train on: scores are taken"
+                f" at {there}"
+            )
     weights = made.config.diversity.embedding.partition(":")[2]
     if Path(weights).suffix:
         settings["weights_fingerprint"] = fingerprint(weights, "diversity.embedding")

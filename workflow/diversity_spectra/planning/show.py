@@ -77,7 +77,7 @@ def _trained_on(run: Runs) -> str:
 
 
 def _notes(made: Union) -> list[str]:
-    return [f"note: {note}" for note in upgrades.notes(made)]
+    return [f"note: {note}" for note in [*made.notes, *upgrades.notes(made)]]
 
 
 def _numbers(text: str) -> list[int]:

@@ -38,6 +38,11 @@ class Union:
         """Data jobs that may download nothing: one experiment that forbids it is enough."""
         return set().union(*(made.offline for made in self.plans))
 
+    @property
+    def notes(self) -> list[str]:
+        """What users should know before anything runs, once each."""
+        return list(dict.fromkeys(note for made in self.plans for note in made.notes))
+
     def blocks(self) -> list[tuple[int, ...]]:
         return sorted({block for stage in BY_RUN for runs in self.runs[stage] for block in runs.blocks})
 
