@@ -44,6 +44,18 @@ def test_no_verdict_about_spectra_without_positive_controls():
         assert verdicts["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
 
 
+def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
+    tables = world("supported", seeds=8, baseline_runs=16)
+    spectra, measures = tables["spectra"], ["alpha", "stable_rank", "entropy", "mp_softrank"]
+    baseline = spectra[spectra["condition"] == "baseline"].groupby("layer")[measures].mean()
+    turned = spectra["condition"] == "dropout-0.5"
+    middle = baseline.loc[spectra.loc[turned, "layer"]].to_numpy()
+    spectra.loc[turned, measures] = np.maximum(2 * middle - spectra.loc[turned, measures], 1e-3)
+    claims = compare(tables, FAST)["claims"].set_index("claim")
+    assert claims["verdict"]["b"] == "inconclusive"
+    assert "and 0.5 move the spectra in opposite directions (cosine -" in claims["reason"]["b"]
+
+
 def test_families_and_single_strengths_are_corrected_apart():
     controls = compare(world("supported", seeds=2, baseline_runs=4), FAST)["controls"]
     for _, rows in controls.groupby(controls["condition"] == ""):

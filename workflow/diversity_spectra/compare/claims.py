@@ -6,6 +6,7 @@ Every function returns a `Claim` whose verdict follows from its numbers by the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -57,12 +58,33 @@ class Evidence:
         row = self.controls[(self.controls["family"] == family) & (self.controls["condition"] == "")]
         return bool(row["detected"].any())
 
+    def usable(self, family: str) -> bool:
+        """Is the control family detected, and has it one direction?"""
+        return self.detected(family) and not self.opposed(family)
+
+    def opposed(self, family: str) -> str:
+        """Two strengths of a family that move the spectra in opposite directions, in words; empty if none do.
+
+        So do a rate that regularises and one that keeps a network from learning; their mean is no direction.
+        """
+        members = np.flatnonzero(self.conditions["family"].to_numpy()[1:] == family)
+        pairs = np.array(list(combinations(members, 2)))
+        if self.shift is None or not len(pairs):
+            return ""
+        intervals = cosine_intervals(self.shift, pairs, self.options.level / len(pairs))
+        worst = intervals[:, 1].argmin()
+        if intervals[worst, 1] >= 0:
+            return ""
+        one, other = self.conditions["strength"].iloc[pairs[worst] + 1]
+        found = _interval(float(cosines(self.shift.unbiased)[tuple(pairs[worst])]), *intervals[worst])
+        return f"{_plain(family)} {one:g} and {other:g} move the spectra in opposite directions (cosine {found})"
+
 
 def like_regularisers(evidence: Evidence) -> Claim:
     """(a) Supported if, for a detected control, the whole interval of the mean cosine is at least `similarity`.
 
     Contradicted if for both controls, both detected, the interval ends below `similarity`. Intervals hold for all
-    controls at once (Bonferroni).
+    controls at once (Bonferroni). A control whose strengths oppose each other has no direction and does not count.
     """
     options = evidence.options
     statement = "Training-data diversity changes the spectra the way regularisers do."
@@ -70,7 +92,7 @@ def like_regularisers(evidence: Evidence) -> Claim:
         "larger of the mean cosines of the shifts of augmentation and synthetic conditions with the directions of "
         "dropout and of weight decay, weighted by the lengths of the shifts"
     )
-    found = [family for family in options.controls if evidence.detected(family)]
+    found = [family for family in options.controls if evidence.usable(family)]
     missing = _missing(evidence, found)
     if missing and (not found or missing.startswith("no ")):
         return _undecided("a", statement, estimand, missing)
@@ -96,7 +118,7 @@ def like_regularisers(evidence: Evidence) -> Claim:
 def more_like_dropout(evidence: Evidence) -> Claim:
     """(b) Supported if the interval of the difference lies above 0, contradicted if below 0.
 
-    Both controls must be detected.
+    Both controls must be detected, and each have one direction.
     """
     statement = "Diversity acts more like dropout than like weight decay."
     estimand = (
@@ -104,7 +126,7 @@ def more_like_dropout(evidence: Evidence) -> Claim:
         "the weight-decay direction, weighted by the lengths of the shifts"
     )
     pair = ["dropout", "weight_decay"]
-    missing = _missing(evidence, [family for family in pair if evidence.detected(family)], pair)
+    missing = _missing(evidence, [family for family in pair if evidence.usable(family)], pair)
     if missing:
         return _undecided("b", statement, estimand, missing)
     effect, low, high = _mean_cosine(evidence, pair, evidence.options.level)
@@ -261,6 +283,8 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
     for family in wanted:
         if evidence.members(family).empty:
             told.append(f"{_plain(family)} is not part of this experiment")
+        elif family not in found and evidence.detected(family):
+            told.append(evidence.opposed(family))
         elif family not in found:
             row = evidence.controls[(evidence.controls["family"] == family) & (evidence.controls["condition"] == "")]
             q, floor, seen = (float(row[name].iloc[0]) for name in ("q", "p_floor", "smallest_detectable"))
