@@ -51,7 +51,9 @@ def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
     turned = spectra["condition"] == "dropout-0.5"
     middle = baseline.loc[spectra.loc[turned, "layer"]].to_numpy()
     spectra.loc[turned, measures] = np.maximum(2 * middle - spectra.loc[turned, measures], 1e-3)
-    claims = compare(tables, FAST)["claims"].set_index("claim")
+    results = compare(tables, FAST)
+    assert results["metric"]["regularisation_gain"].isna().all()
+    claims = results["claims"].set_index("claim")
     assert claims["verdict"]["b"] == "inconclusive"
     assert "and 0.5 move the spectra in opposite directions (cosine -" in claims["reason"]["b"]
 

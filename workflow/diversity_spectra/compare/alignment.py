@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
@@ -20,6 +22,24 @@ def family_weights(families: np.ndarray, family: str, without: int | None = None
     if without is not None:
         member = member & (np.arange(len(families)) != without)
     return member / max(member.sum(), 1)
+
+
+def opposed(
+    shift: Shifts, families: np.ndarray, family: str, level: float
+) -> tuple[tuple[int, int], tuple[float, float, float]] | None:
+    """The two strengths of a family that move the spectra in most opposite directions, and their cosine with its interval.
+
+    None if every cosine may be 0 or above. So do a rate that regularises and one that keeps a network from learning:
+    their mean is no direction. Intervals hold for all pairs at once (Bonferroni).
+    """
+    pairs = np.array(list(combinations(np.flatnonzero(families == family), 2)))
+    if not len(pairs):
+        return None
+    intervals = cosine_intervals(shift, pairs, level / len(pairs))
+    worst = intervals[:, 1].argmin()
+    one, other = map(int, pairs[worst])
+    low, high = map(float, intervals[worst])
+    return ((one, other), (float(cosines(shift.unbiased)[one, other]), low, high)) if high < 0 else None
 
 
 def alignment_table(

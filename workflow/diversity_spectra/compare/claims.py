@@ -6,13 +6,12 @@ Every function returns a `Claim` whose verdict follows from its numbers by the r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diversity_spectra.compare.alignment import family_weights
+from diversity_spectra.compare.alignment import family_weights, opposed
 from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
 from diversity_spectra.compare.metric import log_vendi
@@ -63,21 +62,14 @@ class Evidence:
         return self.detected(family) and not self.opposed(family)
 
     def opposed(self, family: str) -> str:
-        """Two strengths of a family that move the spectra in opposite directions, in words; empty if none do.
-
-        So do a rate that regularises and one that keeps a network from learning; their mean is no direction.
-        """
-        members = np.flatnonzero(self.conditions["family"].to_numpy()[1:] == family)
-        pairs = np.array(list(combinations(members, 2)))
-        if self.shift is None or not len(pairs):
+        """Two strengths of a family that move the spectra in opposite directions, in words; empty if none do."""
+        families = self.conditions["family"].to_numpy()[1:]
+        found = self.shift and opposed(self.shift, families, family, self.options.level)
+        if not found:
             return ""
-        intervals = cosine_intervals(self.shift, pairs, self.options.level / len(pairs))
-        worst = intervals[:, 1].argmin()
-        if intervals[worst, 1] >= 0:
-            return ""
-        one, other = self.conditions["strength"].iloc[pairs[worst] + 1]
-        found = _interval(float(cosines(self.shift.unbiased)[tuple(pairs[worst])]), *intervals[worst])
-        return f"{_plain(family)} {one:g} and {other:g} move the spectra in opposite directions (cosine {found})"
+        pair, cosine = found
+        one, other = self.conditions["strength"].iloc[1:].iloc[list(pair)]
+        return f"{_plain(family)} {one:g} and {other:g} move the spectra in opposite directions (cosine {_interval(*cosine)})"
 
 
 def like_regularisers(evidence: Evidence) -> Claim:

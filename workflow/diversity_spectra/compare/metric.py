@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diversity_spectra.compare.alignment import family_weights
+from diversity_spectra.compare.alignment import family_weights, opposed
 from diversity_spectra.compare.benefits import BENEFITS, Benefits
 from diversity_spectra.compare.crossfit import Shifts
 from diversity_spectra.compare.features import Features
@@ -28,7 +28,7 @@ def metric_table(
     <family>_equivalent (low, high): strength on the family's path nearest to the condition's shift; <family>_residual:
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
     strength swept, so the true equivalent may lie beyond. regularisation_gain: signed length of the shift along the
-    dropout direction, in noise standard deviations. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
+    dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
     efficiency_<kernel>: regularisation_gain / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
     mean_alpha_shift: of alpha of W, mean over layers. <benefit>_gain: over the baseline.
     """
@@ -49,6 +49,8 @@ def metric_table(
         # A member of the path lies on it, so its strongest does not point beyond.
         table[f"{family}_beyond"] = (families != family) & (point >= strengths.max(initial=0.0))
     direction = family_weights(families, "dropout")
+    if opposed(shift, families, "dropout", options.level):
+        direction = direction * np.nan
     table["regularisation_gain"], drawn_gain = signed_length(shift.unbiased, draws, direction)
     _add_interval(table, "regularisation_gain", drawn_gain, options.level)
     _add_diversity(table, drawn_gain, diversity, features.conditions["training_set"].iloc[0], options)
