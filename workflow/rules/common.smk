@@ -4,7 +4,7 @@ What the rules share: where a job's settings, inputs and outputs are looked up i
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import filterfalse
 from pathlib import Path
 
@@ -140,14 +140,21 @@ def items(stage, block=None):
     made anew, because something new needs it, retrains nothing.
     """
     if block is None:
-        open_items = [item for item, job in PLAN.jobs.get(stage, {}).items() if unmade(stage, [job.out])]
+        results = [(job.key, [job.out]) for job in PLAN.jobs.get(stage, {}).values()]
     else:
-        open_items = [
-            getattr(runs, stage).item
-            for runs in PLAN.runs[stage]
-            if block in runs.blocks and unmade(stage, [f"{getattr(runs, stage).out}/seed-{seed}" for seed in block])
-        ]
-    return one_of(open_items)
+        jobs = [getattr(runs, stage) for runs in PLAN.runs[stage] if block in runs.blocks]
+        results = [(job.key, [f"{job.out}/seed-{seed}" for seed in block]) for job in jobs]
+    keys = [key for key, folders in results if unmade(stage, folders)]
+    # Snakemake compiles the pattern for every output and rewrites it for every job, so a list of hundreds of keys takes
+    # most of the planning. Where all is to be made, and no other block makes it too, none is needed.
+    if keys and len(keys) == len(results) and (block is None or block in ALONE):
+        return ".+"
+    return f".+-(?:{'|'.join(keys) or 'nothing'})"
+
+
+# Blocks that share no seed with another one, so that nothing else makes their results.
+BLOCKS_WITH = Counter(seed for block in PLAN.blocks() for seed in block)
+ALONE = {block for block in PLAN.blocks() if all(BLOCKS_WITH[seed] == 1 for seed in block)}
 
 
 def one_of(names):
