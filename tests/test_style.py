@@ -34,11 +34,14 @@ def test_checks_pass(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "config", sorted([*ROOT.glob("workflow/presets/*.yaml"), ROOT / "config.yaml"]), ids=lambda p: p.name
 )
-def test_every_configuration_plans(config: Path, tmp_path: Path) -> None:
+def test_every_configuration_plans_and_starts(config: Path, tmp_path: Path) -> None:
     (tmp_path / "images" / "class").mkdir(parents=True)  # what the preset for own images names
-    command = [BIN / "diversity-spectra", "plan", "--configfile", config]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    planning = ["diversity-spectra", "plan"]
+    starting = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet"]
+    for command in (planning, starting):
+        command = [BIN / command[0], *command[1:], "--configfile", config]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_conda_takes_the_same_pins() -> None:

@@ -52,6 +52,11 @@ def job(stage):
     return lambda wildcards: told(PLAN.job(stage, wildcards.item))
 
 
+def as_it_is(text):
+    """A parameter whose braces are text: of a plain one Snakemake takes `{name}` in a prompt or a title for a wildcard."""
+    return lambda wildcards: text
+
+
 def untracked(text):
     """A parameter that may never change a result: Snakemake compares no parameter whose function takes `input`."""
     return lambda wildcards, input: text

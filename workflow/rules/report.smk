@@ -24,6 +24,6 @@ for experiment, report_job in PLAN.named("report").items():
         conda:
             "../../envs/environment.yaml"
         params:
-            job=told(report_job),
+            job=as_it_is(told(report_job)),
         shell:
             "diversity-spectra report --job {params.job:q} >{log} 2>&1"

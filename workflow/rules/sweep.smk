@@ -22,6 +22,6 @@ for sweep, sweep_job in PLAN.named("sweep").items():
         conda:
             "../../envs/environment.yaml"
         params:
-            job=told(sweep_job),
+            job=as_it_is(told(sweep_job)),
         shell:
             "diversity-spectra sweep --job {params.job:q} >{log} 2>&1"
