@@ -20,7 +20,7 @@ from diversity_spectra.columns import TABLES, expand  # noqa: E402
 from diversity_spectra.config import schema  # noqa: E402
 from diversity_spectra.planning import experiments  # noqa: E402
 from diversity_spectra.planning.union import Union, plan_all  # noqa: E402
-from diversity_spectra.report import DATA_KINDS, MODEL_KINDS  # noqa: E402
+from diversity_spectra.report.sections import FIGURES  # noqa: E402
 from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES  # noqa: E402
 
 MADE = "<!-- Made by `make reference`; do not edit. -->\n"
@@ -246,12 +246,11 @@ def figures() -> str:
 `results/<experiment>/figures/` holds each figure as SVG and PNG; figures of a model are named `<figure>-<model>`. The
 report shows all of them with these captions.
 """
-    head = ("figure", "title", "one for", "caption")
+    head = ("figure", "title", "one for", "shows")
     rows = []
-    for kinds, scope in ((DATA_KINDS, "the experiment"), (MODEL_KINDS, "each model")):
-        for name, title in kinds.items():
-            caption = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
-            rows.append((f"`{name}`", title, scope, caption.strip()))
+    for figure in FIGURES:
+        scope = "each model" if figure.per_model else "the experiment"
+        rows.append((f"`{figure.kind}`", figure.title, scope, figure.about))
     for figure in SWEEP_FIGURES:
         caption = (ROOT / f"workflow/report/sweep/{figure.kind}.rst").read_text(encoding="utf-8")
         rows.append((f"`{figure.name}`", figure.title, "a sweep", caption.strip()))

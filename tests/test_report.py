@@ -14,25 +14,13 @@ import pandas as pd
 import pytest
 from worlds import world
 
-from diversity_spectra import report
 from diversity_spectra.cli import main
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
-from diversity_spectra.report import (
-    DATA_KINDS,
-    MODEL_KINDS,
-    answers,
-    comparison_figures,
-    figures_of,
-    load,
-    page,
-    results,
-    setup,
-    style,
-    words,
-)
-from diversity_spectra.report.drawing import DRAW
+from diversity_spectra.report import load, marks, page, sections, style, words
 from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
+from diversity_spectra.report.section import Drawn
+from diversity_spectra.report.sections import answer, comparison, evaluation, gaps, metric, run
 from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -96,22 +84,22 @@ def material(tables: dict[str, pd.DataFrame]) -> Material:
 
 
 @pytest.fixture(scope="module")
-def figures(material: Material) -> dict[str, page.Drawn]:
+def figures(material: Material) -> dict[str, Drawn]:
     return drawn(material)
 
 
-def drawn(material: Material, models: list[str] | None = None) -> dict[str, page.Drawn]:
+def drawn(material: Material, models: list[str] | None = None) -> dict[str, Drawn]:
     """All figures, without files."""
     made = {}
     with mpl.rc_context(style.RC):
-        for figure in figures_of(models or material.models):
-            drawing = DRAW[figure.kind](material, figure.model)
-            made[figure.name] = page.Drawn(figure, drawing.caption, "<svg/>" if drawing.figure else None)
+        for figure in sections.figures_of(models or material.models):
+            drawing = figure.draw(material, figure.model)
+            made[figure.name] = Drawn(figure, drawing.caption, "<svg/>" if drawing.figure else None)
     return made
 
 
-def render(material: Material, figures: dict[str, page.Drawn]) -> str:
-    return page.render(material, figures, "title", "name", {"python": "3"})
+def render(material: Material, figures: dict[str, Drawn]) -> str:
+    return page.render(material, figures.values(), "title", "name", {"python": "3"})
 
 
 class Visible(HTMLParser):
@@ -132,8 +120,8 @@ class Visible(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_every_figure_draws_and_says_n(figures: dict[str, page.Drawn]) -> None:
-    assert {figure.figure.kind for figure in figures.values()} == {*DATA_KINDS, *MODEL_KINDS}
+def test_every_figure_draws_and_says_n(figures: dict[str, Drawn]) -> None:
+    assert {figure.figure.kind for figure in figures.values()} == {figure.kind for figure in sections.FIGURES}
     for figure in figures.values():
         assert figure.svg, figure.figure.name
         assert figure.figure.kind == "sample_grids" or re.search(r"n = \d|conditions", figure.caption), (
@@ -142,10 +130,10 @@ def test_every_figure_draws_and_says_n(figures: dict[str, page.Drawn]) -> None:
 
 
 def test_every_kind_has_a_caption_for_snakemake() -> None:
-    assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*DATA_KINDS, *MODEL_KINDS}
+    assert {path.stem for path in CAPTIONS.glob("*.rst")} == {figure.kind for figure in sections.FIGURES}
 
 
-def test_names_are_escaped(material: Material, figures: dict[str, page.Drawn]) -> None:
+def test_names_are_escaped(material: Material, figures: dict[str, Drawn]) -> None:
     text = render(material, figures)
     parser = Visible()
     parser.feed(text)
@@ -172,33 +160,34 @@ def test_controls_say_what_they_cost(tables: dict[str, pd.DataFrame]) -> None:
     metric = tables["metric"].copy()
     metric.loc[metric["family"] == "dropout", list(ends)] = pd.DataFrame(ends).to_numpy()
     ruined = Material({**tables, "metric": metric})
-    table = answers.controls(ruined)
+    table = answer.controls(ruined)
     cost = {row[1]: row[-2].replace(words.MINUS, "-") for row in table.rows}
     assert list(cost) == ["dropout, all strengths", "dropout 0.1", "dropout 0.5", "weight decay 0.1"]
     assert cost["dropout, all strengths"] == "-0.200 to -0.100"
     assert cost["dropout 0.1"] == "-0.200 [-0.300, -0.050]"
-    assert "dropout lowers the test accuracy at every strength" in answers.lead(ruined)[0][1]
-    assert "lowers" not in answers.lead(Material(tables))[0][1]
-    assert [row[1] for row in answers.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
+    assert "dropout lowers the test accuracy at every strength" in answer.lead(ruined)[0][1]
+    assert "lowers" not in answer.lead(Material(tables))[0][1]
+    assert [row[1] for row in answer.controls(ruined, strengths=False).rows] == ["dropout", "weight decay"]
 
 
 def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.DataFrame]) -> None:
     own = {name: tables[name] for name in ("runs", "conditions", "diversity", "evaluation", "spectra")}
     made = compared(only(["baseline", "dropout-0.5", "synthetic-1.0", "augmentation-rotation-15"], own))
     material = Material(made)
-    judged = {claim.letter: claim.judged[0].verdict for claim in answers.claims(material)}
-    assert judged["b"] == judged["d"] == answers.NOT_ASKED != judged["c"]
-    assert "2 not in this experiment" in answers.lead(material)[0][1]
+    judged = {claim.letter: claim.judged[0].verdict for claim in answer.claims(material)}
+    assert judged["b"] == judged["d"] == answer.NOT_ASKED != judged["c"]
+    assert "2 not in this experiment" in answer.lead(material)[0][1]
     assert 'class="pill unasked">not in this experiment' in render(material, {})
     unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
-    assert answers.NOT_ASKED not in {row.verdict for claim in answers.claims(unseen) for row in claim.judged}
+    assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
 
 
 def test_files_are_the_same_every_time(
     tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # All kinds are drawn above; three are enough here: a sentence, a plain figure and one with a colour bar.
-    monkeypatch.setattr(report, "MODEL_KINDS", {kind: MODEL_KINDS[kind] for kind in ("esd", "dose_response", "layers")})
+    # All kinds are drawn above; five are enough here: two sentences, two plain figures and one with a colour bar.
+    kinds = ("sample_grids", "diversity", "esd", "dose_response", "layers")
+    monkeypatch.setattr(sections, "FIGURES", [figure for figure in sections.FIGURES if figure.kind in kinds])
     few = only(["baseline", "dropout-0.5", "augmentation-rotation-30", "synthetic-1.0"], tables)
     few["controls"] = tables["controls"]
     for name, table in few.items():
@@ -209,7 +198,9 @@ def test_files_are_the_same_every_time(
             == 0
         )
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
-    expected = [f"figures/{figure.name}{suffix}" for figure in figures_of(["mlp"]) for suffix in (".png", ".svg")]
+    expected = [
+        f"figures/{figure.name}{suffix}" for figure in sections.figures_of(["mlp"]) for suffix in (".png", ".svg")
+    ]
     assert sorted(map(str, files)) == sorted([*expected, "report.html"])
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
@@ -221,7 +212,7 @@ def test_files_are_the_same_every_time(
     parser = Visible()
     parser.feed(text)
     # No images and no eigenvalues are given: those two figures are a sentence on the page.
-    assert len(parser.images) == len(figures_of(["mlp"])) - 2
+    assert len(parser.images) == len(sections.figures_of(["mlp"])) - 2
     for image in parser.images:
         ElementTree.fromstring(base64.b64decode(image["src"].split(",")[1]))
         assert image["alt"]
@@ -266,7 +257,7 @@ def test_gaps_are_named_and_break_nothing(case: str, tables: dict[str, pd.DataFr
 
 def test_alignment_without_directions_is_a_sentence(tables: dict[str, pd.DataFrame]) -> None:
     unknown = tables["alignment"].assign(cosine=np.nan, low=-1.0, high=1.0)
-    drawing = comparison_figures.alignment(Material({**tables, "alignment": unknown}), "mlp")
+    drawing = comparison.alignment(Material({**tables, "alignment": unknown}), "mlp")
     assert drawing.figure is None and "longer than their noise" in drawing.caption
 
 
@@ -281,7 +272,7 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
     assert made["layers-cnn"].svg
     assert made["synthetic_amount-cnn"].svg is None
     assert made["synthetic_amount-cnn"].caption in render(material, made)
-    assert [name for name, _ in answers.lead(material)] == ["mlp", "cnn"]
+    assert [name for name, _ in answer.lead(material)] == ["mlp", "cnn"]
 
 
 def test_figures_show_the_matrix_in_which_the_controls_show() -> None:
@@ -332,7 +323,7 @@ def test_an_erratic_condition_has_a_wider_interval() -> None:
 
 
 def test_kinds_of_shift_weigh_the_same(material: Material) -> None:
-    table = results.evaluation(material, "mlp")
+    table = evaluation.scores(material, "mlp")
     told = table.rows[0][table.head.index("calibration error, mean out of distribution")]
     own = material.table("evaluation").query("condition == 'baseline'").groupby("shift")["ece"].mean()
     assert told.startswith(f"{(own['natural'] + own['corruption']) / 2:.3f}")
@@ -353,13 +344,13 @@ def test_reasons_that_differ_in_numbers_are_one_row(tables: dict[str, pd.DataFra
     spectra = tables["spectra"].assign(reason="")
     layers = spectra["layer"].map({"fc1": 32, "fc2": 480})
     spectra["reason"] = [f"depthwise: {int(n)} matrices of 1 x 9" if n > 0 else "" for n in layers.fillna(0)]
-    table = results.skipped(Material({**tables, "spectra": spectra}))
+    table = gaps.skipped(Material({**tables, "spectra": spectra}))
     assert [row[1:5] for row in table.rows] == [["depthwise: 32 to 480 matrices of 1 x 9", "W", "fc1, fc2", "2"]]
 
 
 def test_modules_are_listed_or_counted() -> None:
-    assert setup._short("drop1, drop2") == "drop1, drop2"
-    assert setup._short("a, b, c, d, (before the classifier)") == "4 modules from a on, before the classifier"
+    assert run._short("drop1, drop2") == "drop1, drop2"
+    assert run._short("a, b, c, d, (before the classifier)") == "4 modules from a on, before the classifier"
 
 
 def test_numbers_and_names_of_a_reason_are_told() -> None:
@@ -368,14 +359,14 @@ def test_numbers_and_names_of_a_reason_are_told() -> None:
     assert words.signs("-0.004 [-0.00, +0.0], 1e-05, a-0") == f"{words.MINUS}0.004 [0.00, 0.0], 1e-05, a-0"
     reason = "difference by kernel: pixel -0.02 [-0.08, +0.05], pixel_centred +0.00 [-0.10, +0.04] (inconclusive)."
     told = "difference by kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [-0.10, +0.04] (inconclusive)."
-    assert answers._reason(reason, []).replace(words.MINUS, "-") == told
+    assert answer._reason(reason, []).replace(words.MINUS, "-") == told
     reason = "test accuracy of synthetic-2.5 is higher than that of synthetic-2 (+0.01 [0.00, 0.02], and more)."
     told = "test accuracy of synthetic 2.5 is higher than that of synthetic 2 (+0.01 [0.00, 0.02], and more)."
-    assert answers._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
+    assert answer._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
 
 
 def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
-    told = {claim.letter: claim.judged[0] for claim in answers.claims(material)}
+    told = {claim.letter: claim.judged[0] for claim in answer.claims(material)}
     assert told["c"].effect in told["c"].reason
 
 
@@ -389,7 +380,7 @@ def test_what_the_metric_predicts_is_said() -> None:
     conditions = pd.DataFrame({"model": ["mlp"]})
 
     def said(table: pd.DataFrame) -> str:
-        return results.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
+        return metric.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
 
     assert "9 conditions" in said(table) and "rank correlation contains 0 for gain in accuracy" in said(table)
     assert "Of 4 correlations" in said(table) and "shift of mean alpha and gain in accuracy" in said(table)
@@ -415,17 +406,17 @@ def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:
 
 
 def test_kinds_of_a_family_are_numbered(material: Material) -> None:
-    numbers = comparison_figures.numbered(material.conditions("mlp"))
+    numbers = marks.numbered(material.conditions("mlp"))
     assert numbers["augmentation-rotation-15"] == numbers["augmentation-rotation-30"] == "1 rotation"
     assert numbers["augmentation-gaussian_noise-0.1"] == "2 gaussian noise"
     assert "baseline" not in numbers and "dropout-0.5" not in numbers and "checkpoint-mine" not in numbers
     with mpl.rc_context(style.RC):
-        for kind in ("quadrants", "metric"):
-            drawing = DRAW[kind](material, "mlp")
+        for draw in (comparison.quadrants, metric.metric):
+            drawing = draw(material, "mlp")
             texts = {text.get_text() for ax in drawing.figure.axes for text in ax.texts}
             assert {label.split()[0] for label in numbers.values()} <= texts
             legend = {text.get_text() for text in drawing.figure.legends[0].get_texts()}
-            assert set(numbers.values()) <= legend and comparison_figures.NUMBERS in drawing.caption
+            assert set(numbers.values()) <= legend and marks.NUMBERS in drawing.caption
 
 
 def test_missing_tables_are_the_users_to_mend(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -444,6 +435,6 @@ def test_samples_of_large_images_are_thinned() -> None:
 
 
 def test_figures_are_listed_once(material: Material) -> None:
-    names = [figure.name for figure in figures_of(["a", "b"])]
-    assert len(names) == len(set(names)) == len(DATA_KINDS) + 2 * len(MODEL_KINDS)
+    names = [figure.name for figure in sections.figures_of(["a", "b"])]
+    assert len(names) == len(set(names)) == sum(1 + figure.per_model for figure in sections.FIGURES)
     assert material.models == ["mlp"]

@@ -249,7 +249,7 @@ STAGE_EDITS = {
     "evaluate": ("evaluate/command.py", "BATCH = 256", "BATCH = 128"),
     "spectra": ("spectra/job.py", "log.info(", "log.warning("),
     "compare": ("compare/job.py", "datetime.now(UTC)", "datetime.now(tz=UTC)"),
-    "report": ("report/__init__.py", "DATA_KINDS", "DATA_KINDS_"),
+    "report": ("report/sections/metric.py", "lw=0.7", "lw=0.8"),
 }
 FIRST = {"generate": "generator", "finetune": "pretrained"}
 

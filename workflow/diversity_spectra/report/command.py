@@ -43,29 +43,24 @@ def run(arguments: argparse.Namespace) -> None:
         path.write_text(page.render(material, drawn, title, settings["experiment"], versions()), encoding="utf-8")
     log.info("wrote %s", out / "report.html")
     if arguments.job:
-        made = ["report.html", *(f"figures/{name}{suffix}" for name in drawn for suffix in (".svg", ".png"))]
+        made = ["report.html", *(f"figures/{one.figure.name}{suffix}" for one in drawn for suffix in (".svg", ".png"))]
         record = {"outputs": {name: sha256(out / name) for name in made}, "packages": versions()}
         times = {"started": started, "ended": datetime.now(UTC)}
         record |= {name: time.isoformat(timespec="seconds") for name, time in times.items()}
+        record["figures"] = [one.fact for one in drawn]
         write_json(out / "spec.json", {**job, **record})
 
 
-def _figures(material, folder: Path, rc: dict, dpi: int) -> dict:
-    """Draw and save every figure; by name, what the page needs of it."""
+def _figures(material, folder: Path, rc: dict, dpi: int) -> list:
+    """Draw and save every figure; what the page needs of each."""
     import matplotlib as mpl
 
-    from diversity_spectra.report import figures_of, style
-    from diversity_spectra.report.drawing import DRAW
-    from diversity_spectra.report.page import Drawn
+    from diversity_spectra.report import style
+    from diversity_spectra.report.sections import figures_of
 
-    drawn = {}
+    drawn = []
     with mpl.rc_context(rc):
         for figure in figures_of(material.models):
-            drawing = DRAW[figure.kind](material, figure.model)
-            text = style.save(drawing.figure or style.notice(drawing.caption), folder, figure.name, dpi)
-            if drawing.figure:
-                drawn[figure.name] = Drawn(figure, drawing.caption, text, drawing.figure.get_figwidth())
-            else:
-                drawn[figure.name] = Drawn(figure, drawing.caption, None)
+            drawn.append(style.keep(figure, figure.draw(material, figure.model), folder, dpi))
             log.info("drew %s", figure.name)
     return drawn

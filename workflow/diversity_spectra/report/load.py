@@ -14,7 +14,7 @@ from diversity_spectra.compare import TABLES
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.report.material import Material, Samples, Spectrum
-from diversity_spectra.report.spectra_figures import PRETRAINED, esd_conditions, esd_layers
+from diversity_spectra.report.sections.spectra import PRETRAINED, esd_conditions, esd_layers
 from diversity_spectra.report.style import Palette
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.tables import read_table

@@ -1,69 +1,43 @@
-"""The page: one self-contained HTML text. `answers` and `results` decide what is shown, page.html.j2 how."""
+"""The page: one self-contained HTML text, section by section."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
 
 from diversity_spectra import __version__
-from diversity_spectra.report import Figure, answers, results, setup
 from diversity_spectra.report.material import Material
+from diversity_spectra.report.section import Drawn
+from diversity_spectra.report.sections import SECTIONS
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure of the page. svg: None where there was nothing to draw, and the caption says why."""
-
-    figure: Figure
-    caption: str
-    svg: str | None
-    width: float = 7.5  # inches
-
-
-def render(material: Material, drawn: dict[str, Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:
+def render(material: Material, drawn: Iterable[Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:
     """The whole page as text; equal arguments give equal text."""
-    return template("page.html.j2").render(
-        title=title,
-        experiment=experiment,
-        models=material.models,
-        confidence=material.confidence,
-        level=material.level,
-        power=material.power,
-        lead=answers.lead(material),
-        controls=answers.controls(material),
-        claims=answers.claims(material),
-        setup=setup.summary(material),
-        model_rows=setup.models(material),
-        conditions=setup.conditions(material),
-        figures=drawn.values(),
-        evaluation={model: results.evaluation(material, model) for model in material.models},
-        diversity=results.diversity(material),
-        quality=results.quality(material),
-        digest={model: results.shifts(material, model) for model in material.models},
-        metric={model: results.metric(material, model) for model in material.models},
-        validation={model: results.validation(material, model) for model in material.models},
-        prediction={model: results.prediction(material, model) for model in material.models},
-        skipped=results.skipped(material),
-        diverged=results.diverged(material),
-        version=__version__,
-        packages=packages,
-    )
+    shared = {"models": material.models, "confidence": material.confidence, "figures": list(drawn)}
+    templates = environment()
+    texts = [
+        templates.get_template(f"sections/{section.name}.html.j2").render(shared | section.facts(material))
+        for section in SECTIONS
+    ]
+    names = {"title": title, "experiment": experiment, "version": __version__, "packages": packages}
+    return templates.get_template("page.html.j2").render(names, sections=SECTIONS, texts=texts)
 
 
-def template(name: str, *folders: Path) -> jinja2.Template:
-    """A template of this folder, or of others that extend it."""
+def environment(*folders: Path) -> jinja2.Environment:
+    """Where templates are found: in this folder, or in others that extend it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["data_uri"] = _data_uri
-    return environment.get_template(name)
+    return environment
 
 
 def _data_uri(svg: str) -> str:

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file
+from diversity_spectra.report import section
 from diversity_spectra.report.words import MINUS, plain
 
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
@@ -180,3 +181,10 @@ def save(figure: Figure, folder: Path, name: str, dpi: int) -> str:
     with atomic_file(folder / f"{name}.png") as path:
         figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
     return text
+
+
+def keep(figure: section.Figure, drawing: Drawing, folder: Path, dpi: int) -> section.Drawn:
+    """Write a figure's files, and say what the page needs of it."""
+    made = drawing.figure or notice(drawing.caption)
+    text = save(made, folder, figure.name, dpi)
+    return section.Drawn(figure, drawing.caption, text if drawing.figure else None, made.get_figwidth())

@@ -26,6 +26,11 @@ MATRICES = {
     "dW": "dW, the change of the weights from the pretrained ones, in which the regularisers show most",
 }
 KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
+BENEFITS = {
+    "ood_accuracy": "gain in accuracy\nout of distribution",
+    "id_accuracy": "gain in accuracy\non the test set",
+    "calibration": "gain in calibration\non the test set",
+}
 SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -55,7 +55,6 @@ def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> Non
 
     from diversity_spectra.execution import versions
     from diversity_spectra.report import style
-    from diversity_spectra.report.page import Drawn
     from diversity_spectra.sweep import FIGURES, page
     from diversity_spectra.sweep.figures import DRAW
 
@@ -65,10 +64,7 @@ def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> Non
     with mpl.rc_context(style.rc(settings.get("style"))):
         for figure in FIGURES:
             drawing = DRAW[figure.kind](tables, palette, page.confidence(parts))
-            made = drawing.figure or style.notice(drawing.caption)
-            text = style.save(made, out / "figures", figure.name, settings.get("dpi", 150))
-            svg = text if drawing.figure else None
-            drawn.append(Drawn(figure, drawing.caption, svg, made.get_figwidth()))
+            drawn.append(style.keep(figure, drawing, out / "figures", settings.get("dpi", 150)))
             log.info("drew %s", figure.name)
     with atomic_file(out / "report.html") as path:
         path.write_text(page.render(parts, tables, drawn, settings["sweep"], versions()), encoding="utf-8")

@@ -13,9 +13,8 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from diversity_spectra.report import answers
-from diversity_spectra.report.comparison_figures import BENEFITS
 from diversity_spectra.report.material import CONTROLS, FAMILIES, in_order
+from diversity_spectra.report.sections import answer
 from diversity_spectra.report.style import (
     FAINT,
     INK,
@@ -30,7 +29,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MINUS, NOTHING, counted, plain
+from diversity_spectra.report.words import BENEFITS, MINUS, NOTHING, counted, plain
 from diversity_spectra.report.words import condition as told
 
 # Background and ink of a verdict, as on the page, and its mark.
@@ -64,7 +63,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
             whole = own[(own["family"] == family) & (own["condition"] == "")] if len(own) else own
             _cell(ax, row, column, *_seen(whole))
         own = _of(claims, place).set_index("claim")
-        judged = answers.verdicts(own).replace(answers.NOT_ASKED, NOTHING)
+        judged = answer.verdicts(own).replace(answer.NOT_ASKED, NOTHING)
         for column, letter in enumerate(letters, start=len(CONTROLS)):
             verdict = judged.get(letter, NOTHING)
             _cell(ax, row, column, verdict, VERDICTS.get(verdict))

@@ -9,8 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from diversity_spectra import __version__
-from diversity_spectra.report import answers, setup
-from diversity_spectra.report.page import Drawn, template
+from diversity_spectra.report.page import environment
+from diversity_spectra.report.section import Drawn
+from diversity_spectra.report.sections import answer, run
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, counted, interval, listing, plain
 from diversity_spectra.sweep.combine import Part, shared_runs
@@ -32,20 +33,24 @@ GAINS = {
 
 def render(parts: list[Part], tables: dict[str, pd.DataFrame], drawn: list[Drawn], name: str, packages: dict) -> str:
     """The whole page as text; equal arguments give equal text."""
-    return template("sweep.html.j2", Path(__file__).parent).render(
-        title=name,
-        lead=lead(parts, tables),
-        answers=[(part, answers.lead(part.material)) for part in parts],
-        controls=controls(parts),
-        levels=listing([f"{level:g}" for level in sorted({part.material.level for part in parts})], "or"),
-        confidence=confidence(parts),
-        claims=claims(parts),
-        experiments=experiments(parts, tables),
-        shared=bool(shared_runs(tables["runs"])),
-        gains=gains(tables["gains"]),
-        figures=drawn,
-        version=__version__,
-        packages=packages,
+    return (
+        environment(Path(__file__).parent)
+        .get_template("sweep.html.j2")
+        .render(
+            title=name,
+            lead=lead(parts, tables),
+            answers=[(part, answer.lead(part.material)) for part in parts],
+            controls=controls(parts),
+            levels=listing([f"{level:g}" for level in sorted({part.material.level for part in parts})], "or"),
+            confidence=confidence(parts),
+            claims=claims(parts),
+            experiments=experiments(parts, tables),
+            shared=bool(shared_runs(tables["runs"])),
+            gains=gains(tables["gains"]),
+            figures=drawn,
+            version=__version__,
+            packages=packages,
+        )
     )
 
 
@@ -65,8 +70,8 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
     lines = [("Could the regularisers be seen?", f"{_sentence(listing(seen))}." if seen else "None was run.")]
     judged = tables["claims"]
     for letter, rows in judged.groupby("claim", sort=True) if "claim" in judged else ():
-        counts = answers.verdicts(rows).value_counts()
-        told = listing([f"{verdict} in {counts[verdict]}" for verdict in answers.VERDICTS if verdict in counts])
+        counts = answer.verdicts(rows).value_counts()
+        told = listing([f"{verdict} in {counts[verdict]}" for verdict in answer.VERDICTS if verdict in counts])
         where = "" if len(counts) == 1 and len(rows) == 1 else f" of {counted([len(rows)], 'network')}"
         lines.append((f"({letter}) {rows['statement'].iloc[0]}", f"{_sentence(told)}{where}."))
     return lines
@@ -74,17 +79,17 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
 
 def controls(parts: list[Part]) -> Table:
     """Families over all their strengths; single strengths stand in the reports of the experiments."""
-    tables = {part.name: answers.controls(part.material, strengths=False) for part in parts}
+    tables = {part.name: answer.controls(part.material, strengths=False) for part in parts}
     rows = [[name, *cells] for name, table in tables.items() for cells in table.rows]
     head = next((table.head for table in tables.values() if table), [])
     return Table(["experiment", *head], rows, 4)
 
 
-def claims(parts: list[Part]) -> list[answers.Claim]:
+def claims(parts: list[Part]) -> list[answer.Claim]:
     """Every claim with its verdict for each network of each experiment."""
-    joined: dict[str, answers.Claim] = {}
+    joined: dict[str, answer.Claim] = {}
     for part in parts:
-        for claim in answers.claims(part.material):
+        for claim in answer.claims(part.material):
             known = joined.setdefault(claim.letter, replace(claim, judged=[]))
             known.judged.extend(replace(row, model=label((part.name, row.model))) for row in claim.judged)
     return [joined[letter] for letter in sorted(joined)]
@@ -101,7 +106,7 @@ def experiments(parts: list[Part], tables: dict[str, pd.DataFrame]) -> Table:
         rows.append(
             [
                 link,
-                setup.DATA.get(data["kind"], data["kind"]).format(**data) if data else NOTHING,
+                run.DATA.get(data["kind"], data["kind"]).format(**data) if data else NOTHING,
                 _per_class(data),
                 SOURCES.get(part.told.get("generator", NOTHING), NOTHING),
                 "; ".join(_network(model, *models.get(model, ())) for model in part.material.models),

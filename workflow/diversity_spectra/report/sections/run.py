@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from diversity_spectra.report.material import FAMILIES, Material
+from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, counted, listing, plain
 from diversity_spectra.report.words import condition as told
@@ -128,3 +129,10 @@ def _short(places: str) -> str:
     other = [name.strip("()") for name in names if name not in modules]
     shown = modules if len(modules) <= 3 else [f"{len(modules)} modules from {modules[0]} on"]
     return ", ".join([*shown, *other])
+
+
+def facts(material: Material) -> dict[str, object]:
+    return {"setup": summary(material), "networks": models(material), "conditions": conditions(material)}
+
+
+SECTION = Section("run", "What was run", facts=facts)

@@ -1,4 +1,4 @@
-"""Figures of spectra: densities of eigenvalues by family, and shifts by layer and condition."""
+"""Spectra by family, their measures against strength, and the shift of every layer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.lines import Line2D
 
-from diversity_spectra.report.material import MEASURES, Material, Spectrum
+from diversity_spectra.report.marks import baseline_band, run_marks
+from diversity_spectra.report.material import CONTROLS, MEASURES, SCALES, Material, Spectrum, run_counts, summarise
+from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
-from diversity_spectra.report.words import MATRICES, MINUS, NOTHING, counted, fixed, listing, plain
+from diversity_spectra.report.table import Table
+from diversity_spectra.report.words import (
+    MATRICES,
+    MINUS,
+    NOTHING,
+    counted,
+    fixed,
+    listing,
+    number,
+    plain,
+    probability,
+)
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -141,6 +154,57 @@ def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
         ax.set_ylim(2 / max(map(len, spectra)), 1.5 * peak)
 
 
+def dose_response(material: Material, model: str) -> Drawing:
+    """Measures down, families across; within a family its conditions from weak to strong."""
+    runs, matrix = material.measures(model), material.matrix(model)
+    conditions = material.conditions(model)
+    families = material.families(model)
+    shown = [name for name in MEASURES if runs[name].notna().any()]
+    if not families or not shown:
+        return Drawing("There is no condition beside the baseline, or no measure could be computed.")
+    groups = [conditions[conditions["family"] == family] for family in families]
+    sizes = [len(group) + 1 for group in groups]
+    width = max(0.24 * sum(sizes) + 1.2, min(WIDTH, 0.6 * sum(sizes) + 1.8))
+    figure, axes = canvas(width, 0.9 + 1.25 * len(shown), len(shown), len(groups), sharey="row", width_ratios=sizes)
+    baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
+    for position, (row, name) in enumerate(zip(axes, shown, strict=True)):
+        summary = summarise(runs, name, material.level)
+        for ax, group, family in zip(row, groups, families, strict=True):
+            if len(baseline) and baseline.iloc[0] in summary.index:
+                baseline_band(ax, summary.loc[baseline.iloc[0]], vertical=False)
+            colour = material.palette.colour(family)
+            for _, members in group.groupby("kind", sort=False, dropna=False):
+                known = [condition for condition in members["condition"] if condition in summary.index]
+                if members["strength"].notna().all() and len(known) > 1:
+                    places = [list(group["condition"]).index(condition) for condition in known]
+                    ax.plot(places, summary.loc[known, "mean"], color=colour, lw=1, zorder=2)
+            run_marks(ax, group, runs, name, summary, material)
+            ax.set_xlim(-0.6, len(group) - 0.4)
+            ax.set_xticks(range(len(group)), [])
+            ax.grid(axis="y", color=FAINT, lw=0.5)
+            if position == 0:
+                ax.set_title(plain(family), color=colour, fontsize=8.5 if len(group) > 2 else 7)
+            if position == len(shown) - 1:
+                ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
+        row[0].set_ylabel(measure_name(name, matrix))
+    counts = run_counts(conditions["condition"], runs)
+    caption = (
+        f"Shape of the spectra of {MATRICES[matrix]} (mean over "
+        f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
+        f"weakest left. Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} "
+        "interval, variance pooled over conditions; lines join strengths of one kind. The grey band is the baseline. "
+        "A technique that acts on the spectra leaves the band, and further at greater strength."
+    )
+    return Drawing(caption, figure)
+
+
+def _strength(row) -> str:
+    """Tick of one condition: its strength where the panel's title says the rest."""
+    if row.family in CONTROLS and np.isfinite(row.strength):
+        return f"{row.strength:g}"
+    return told(row.condition, broken=True).removeprefix("synthetic ")
+
+
 def layers(material: Material, model: str) -> Drawing:
     """One heat map per measure: layers in depth order down, conditions across, colour = shift in noise units."""
     table = material.table("shift", model)
@@ -195,3 +259,59 @@ def layers(material: Material, model: str) -> Drawing:
         f"saturate at ±{top:.0f}."
     )
     return Drawing(caption, figure)
+
+
+def shifts(material: Material, model: str) -> Table:
+    """The strongest shift of every condition, and how many pass the correction."""
+    table = material.table("shift", model)
+    if table.empty:
+        return Table([], [])
+    # Raw dW under weight decay is arithmetic, not evidence.
+    table = table[~table["test_family"].str.contains("not corrected", na=False)]
+    rows = []
+    for condition in material.conditions(model)["condition"]:
+        own = table[(table["condition"] == condition) & np.isfinite(table["standardised"])]
+        if own.empty:
+            continue
+        best = own.loc[own["t"].abs().idxmax()]
+        rows.append(
+            [
+                told(condition),
+                f"{measure_name(best['measure'])} of {best['layer']} ({plain(best['matrix'])})",
+                f"{number(best['shift'])}{' (log10)' if best['unit'] == 'log10' else ''}",
+                fixed(best["standardised"], 1, sign=True),
+                number(best["minimum_detectable"] / best["noise_sd"], 2),
+                probability(best["q"]),
+                f"{int((own['q'] < material.level).sum())} of {len(own)}",
+                f"{int(best['n'])} / {int(best['n_baseline'])}",
+            ]
+        )
+    head = ["condition", "strongest shift", "size", "in noise units", "smallest detectable, noise units", "q"]
+    return Table([*head, f"shifts with q < {material.level:g}", "runs / baseline runs"], rows, 2)
+
+
+def facts(material: Material) -> dict[str, object]:
+    return {"shifts": {model: shifts(material, model) for model in material.models}}
+
+
+FIGURES = (
+    Figure(
+        "esd",
+        "Spectra by family",
+        "densities of the eigenvalues of some layers, from weak to strong, with the power laws fitted to their tails",
+        esd,
+    ),
+    Figure(
+        "dose_response",
+        "Measures against strength",
+        "measures of the spectra, mean over layers, against the strength of each technique",
+        dose_response,
+    ),
+    Figure(
+        "layers",
+        "Shift by layer",
+        "shift of each measure from the baseline by layer and condition, in units of the noise between runs",
+        layers,
+    ),
+)
+SECTION = Section("spectra", "Spectra", FIGURES, facts)

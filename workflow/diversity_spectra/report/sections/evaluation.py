@@ -1,4 +1,4 @@
-"""Figures of runs: accuracy and calibration, measures against strength, the amount of synthetic data."""
+"""Accuracy and calibration, in and out of distribution, and against the amount of synthetic data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from diversity_spectra.report.material import CONTROLS, MEASURES, SCALES, Material, run_counts, summarise
-from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, marker, paint_ticks
-from diversity_spectra.report.words import MATRICES, SHIFTS, counted, kernel, listing, plain
+from diversity_spectra.report.marks import baseline_band, run_marks
+from diversity_spectra.report.material import Material, run_counts, summarise
+from diversity_spectra.report.section import Figure, Section
+from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, paint_ticks
+from diversity_spectra.report.table import Table
+from diversity_spectra.report.words import MATRICES, NOTHING, SHIFTS, counted, interval, kernel, listing
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -28,8 +31,8 @@ def accuracy(material: Material, model: str) -> Drawing:
         score, shift = column.split("|")
         summary = summarise(runs, column, material.level)
         if "baseline" in families and names[families.index("baseline")] in summary.index:
-            _band(ax, summary.loc[names[families.index("baseline")]], vertical=True)
-        _marks(ax, conditions, runs, column, summary, material, across=True)
+            baseline_band(ax, summary.loc[names[families.index("baseline")]], vertical=True)
+        run_marks(ax, conditions, runs, column, summary, material, across=True)
         ax.set_title(f"{SCORES[score]}\n{SHIFTS[shift]}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
         # Both are shares; an interval from two or three runs may reach beyond what is possible.
@@ -48,50 +51,6 @@ def accuracy(material: Material, model: str) -> Drawing:
         f"Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} interval, "
         "run-to-run variance pooled over conditions. The grey band is the baseline's interval: a condition clear of "
         f"it changed something. Sets: {told_sets}."
-    )
-    return Drawing(caption, figure)
-
-
-def dose_response(material: Material, model: str) -> Drawing:
-    """Measures down, families across; within a family its conditions from weak to strong."""
-    runs, matrix = material.measures(model), material.matrix(model)
-    conditions = material.conditions(model)
-    families = material.families(model)
-    shown = [name for name in MEASURES if runs[name].notna().any()]
-    if not families or not shown:
-        return Drawing("There is no condition beside the baseline, or no measure could be computed.")
-    groups = [conditions[conditions["family"] == family] for family in families]
-    sizes = [len(group) + 1 for group in groups]
-    width = max(0.24 * sum(sizes) + 1.2, min(WIDTH, 0.6 * sum(sizes) + 1.8))
-    figure, axes = canvas(width, 0.9 + 1.25 * len(shown), len(shown), len(groups), sharey="row", width_ratios=sizes)
-    baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
-    for position, (row, name) in enumerate(zip(axes, shown, strict=True)):
-        summary = summarise(runs, name, material.level)
-        for ax, group, family in zip(row, groups, families, strict=True):
-            if len(baseline) and baseline.iloc[0] in summary.index:
-                _band(ax, summary.loc[baseline.iloc[0]], vertical=False)
-            colour = material.palette.colour(family)
-            for _, members in group.groupby("kind", sort=False, dropna=False):
-                known = [condition for condition in members["condition"] if condition in summary.index]
-                if members["strength"].notna().all() and len(known) > 1:
-                    places = [list(group["condition"]).index(condition) for condition in known]
-                    ax.plot(places, summary.loc[known, "mean"], color=colour, lw=1, zorder=2)
-            _marks(ax, group, runs, name, summary, material)
-            ax.set_xlim(-0.6, len(group) - 0.4)
-            ax.set_xticks(range(len(group)), [])
-            ax.grid(axis="y", color=FAINT, lw=0.5)
-            if position == 0:
-                ax.set_title(plain(family), color=colour, fontsize=8.5 if len(group) > 2 else 7)
-            if position == len(shown) - 1:
-                ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
-        row[0].set_ylabel(measure_name(name, matrix))
-    counts = run_counts(conditions["condition"], runs)
-    caption = (
-        f"Shape of the spectra of {MATRICES[matrix]} (mean over "
-        f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
-        f"weakest left. Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} "
-        "interval, variance pooled over conditions; lines join strengths of one kind. The grey band is the baseline. "
-        "A technique that acts on the spectra leaves the band, and further at greater strength."
     )
     return Drawing(caption, figure)
 
@@ -176,47 +135,54 @@ def _curve(ax: Axes, x: np.ndarray, summary: pd.DataFrame, **style: object) -> N
     ax.errorbar(x, summary["mean"], error, ms=4, elinewidth=1, **style)
 
 
-def _band(ax: Axes, row: pd.Series, vertical: bool) -> None:
-    """The baseline's mean and interval across a whole panel."""
-    line, span = (ax.axvline, ax.axvspan) if vertical else (ax.axhline, ax.axhspan)
-    line(row["mean"], color=INK, lw=0.6, zorder=1)
-    if np.isfinite(row["low"]):
-        span(row["low"], row["high"], color="#e8e8e8", lw=0, zorder=0)
+def scores(material: Material, model: str) -> Table:
+    """Accuracy on every set; likelihood and calibration in and out of distribution."""
+    table = material.table("evaluation", model)
+    # Synthetic images are judged by the networks too, but they are no test set: see `quality`.
+    table = table[table["shift"].isin(SHIFTS)] if len(table) else table
+    if table.empty:
+        return Table([], [])
+    sets = list(dict.fromkeys(table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index))["set"]))
+    columns = {f"accuracy, {name}": _by_run(table[table["set"] == name], "accuracy") for name in sets}
+    inside, outside = table[table["shift"] == "none"], table[table["shift"] != "none"]
+    # Kinds of shift weigh the same, as in compare.benefits: many corruptions do not drown one natural set.
+    outside = outside.groupby(["condition", "seed", "shift"], as_index=False).mean(numeric_only=True)
+    for score, text in (("ece", "calibration error"), ("nll", "neg. log-likelihood"), ("brier", "Brier score")):
+        for part, where in ((inside, "test"), (outside, "mean out of distribution")):
+            if score in table and len(part):
+                columns[f"{text}, {where}"] = _by_run(part, score)
+    summaries = {name: summarise(rows, "value", material.level) for name, rows in columns.items()}
+    counts = table.drop_duplicates(["condition", "seed"])["condition"].value_counts()
+    rows = []
+    for condition in material.conditions(model)["condition"]:
+        cells = [
+            interval(*part.loc[condition, ["mean", "low", "high"]]) if condition in part.index else NOTHING
+            for part in summaries.values()
+        ]
+        rows.append([told(condition), str(counts.get(condition, 0)), *cells])
+    return Table(["condition", "runs", *columns], rows)
 
 
-def _marks(
-    ax: Axes, conditions: pd.DataFrame, runs: pd.DataFrame, column: str, summary: pd.DataFrame, material: Material,
-    across: bool = False,
-) -> None:  # fmt: skip
-    """Conditions one beside the other: runs as faint dots, their mean as the family's mark with its interval.
-
-    across: values run along x and conditions down, else the other way round.
-    """
-    places = {name: place for place, name in enumerate(conditions["condition"]) if name in summary.index}
-    for family, group in conditions.groupby("family", sort=False):
-        names = [name for name in group["condition"] if name in places]
-        colour, means = material.palette.colour(str(family)), summary.loc[names]
-        at = np.array([places[name] for name in names])
-        own = runs[runs["condition"].isin(names)]
-        dots = {
-            "ls": "",
-            "color": colour,
-            "marker": ".",
-            "alpha": 0.45,
-            "ms": 4,
-            "mew": 0,
-            "rasterized": len(own) > 1000,
-        }
-        mark = {"ls": "", "color": colour, "marker": marker(str(family)), "ms": 4.5}
-        where = own["condition"].map(places)
-        ax.plot(*((own[column], where) if across else (where, own[column])), zorder=2, **dots)
-        ends = ax.hlines if across else ax.vlines
-        ends(at, means["low"], means["high"], color=colour, lw=1.4, zorder=3)
-        ax.plot(*((means["mean"], at) if across else (at, means["mean"])), zorder=4, **mark)
+def _by_run(table: pd.DataFrame, score: str) -> pd.DataFrame:
+    return table.groupby(["condition", "seed"])[score].mean().rename("value").reset_index()
 
 
-def _strength(row) -> str:
-    """Tick of one condition: its strength where the panel's title says the rest."""
-    if row.family in CONTROLS and np.isfinite(row.strength):
-        return f"{row.strength:g}"
-    return told(row.condition, broken=True).removeprefix("synthetic ")
+def facts(material: Material) -> dict[str, object]:
+    return {"scores": {model: scores(material, model) for model in material.models}}
+
+
+FIGURES = (
+    Figure(
+        "accuracy",
+        "Accuracy and calibration",
+        "accuracy and expected calibration error of every condition, in and out of distribution",
+        accuracy,
+    ),
+    Figure(
+        "synthetic_amount",
+        "Amount of synthetic data",
+        "accuracy, diversity and spectra against the number of synthetic images per real image",
+        synthetic_amount,
+    ),
+)
+SECTION = Section("evaluation", "Accuracy", FIGURES, facts)

@@ -1,17 +1,31 @@
-"""Figures of the images: sample grids, and the diversity of every training set."""
+"""Images, the diversity of every training set, and the quality of synthetic images."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from diversity_spectra.report.material import Material, Samples, in_order
+from diversity_spectra.report.material import Material, Samples, in_order, summarise
+from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, MUTED, WIDTH, Drawing, canvas, family_legend, marker
+from diversity_spectra.report.table import Table
+from diversity_spectra.report.words import NOTHING, counted, interval, listing, plain
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import kernel as kernel_name
-from diversity_spectra.report.words import listing
 
 DENSE = 2000  # points of one panel beyond which they are drawn as pixels in the SVG
+QUALITY = {
+    "frechet_distance": "Fréchet distance to the real images (0 = same distribution; falls with more images)",
+    "kernel_distance": "kernel distance to the real images (0 = same distribution)",
+    "precision": "precision: share of synthetic images that look like real ones",
+    "recall": "recall: share of real images that the synthetic ones reach",
+    "density": "density: how crowded real neighbourhoods are with synthetic images (1 = as real ones)",
+    "coverage": "coverage: share of real neighbourhoods with a synthetic image",
+    "near_copies_train_pixel": "near-copies of training images, in pixels",
+    "near_copies_train_embedding": "near-copies of training images, in the embedding",
+    "near_copies_test_pixel": "near-copies of test images, in pixels",
+    "near_copies_test_embedding": "near-copies of test images, in the embedding",
+}
 
 
 def sample_grids(material: Material, _: str = "") -> Drawing:
@@ -110,6 +124,59 @@ def diversity(material: Material, _: str = "") -> Drawing:
     return Drawing(caption, figure)
 
 
+def scores(material: Material) -> Table:
+    """Vendi scores: mean over classes for each kernel and order, and over all images."""
+    table = material.table("diversity")
+    if table.empty:
+        return Table([], [])
+    table = table.assign(order=table["order"].astype(str))
+    kernels, orders = list(dict.fromkeys(table["kernel"])), list(dict.fromkeys(table["order"]))
+    table = table.drop_duplicates(["training_set", "kernel", "order", "label"])
+    known = table.set_index(["training_set", "kernel", "order", "label"])
+    columns = [(name, order, "mean") for name in kernels for order in orders]
+    columns += [(name, orders[0], "overall") for name in kernels]
+    rows = []
+    for name in set_families(material):
+        if name not in set(table["training_set"]):
+            continue
+        cells = [
+            interval(*known.loc[(name, *key), ["score", "low", "high"]].astype(float), 2) if (name, *key) in known.index
+            else NOTHING for key in columns
+        ]  # fmt: skip
+        rows.append([set_label(name), *cells])
+    head = [
+        f"{kernel_name(name)}, {'per class' if label == 'mean' else 'all classes together'}, order {order}"
+        for name, order, label in columns
+    ]
+    return Table(["training set", *head], rows)
+
+
+def quality(material: Material) -> Table:
+    """Synthetic images against real ones."""
+    table = material.table("quality")
+    table = table[table["label"].isin(["mean", "overall"])] if len(table) else table
+    rows = []
+    for row in table.to_dict("records"):
+        digits = 3 if abs(row["value"]) < 10 else 1
+        text = QUALITY.get(row["measure"], plain(row["measure"]))
+        unit = "images" if row["measure"].startswith("near_copies") else "images per class"
+        rows.append([text, interval(row["value"], row["low"], row["high"], digits), f"{int(row['n'])} {unit}"])
+    return Table(["measure", "value", "n"], [*rows, *_agreement(material)])
+
+
+def _agreement(material: Material) -> list[list[str]]:
+    """How often plainly trained networks see in a synthetic image the class that it was made for."""
+    rows = []
+    for model in material.models:
+        conditions, table = material.conditions(model), material.table("evaluation", model)
+        baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
+        own = table[(table["shift"] == "synthetic") & table["condition"].isin(baseline)] if len(table) else table
+        for row in summarise(own, "accuracy", material.level).itertuples() if len(own) else ():
+            text = f"label agreement: {model}, trained on no synthetic image, sees the class that was asked for"
+            rows.append([text, interval(row.mean, row.low, row.high), counted([row.n])])
+    return rows
+
+
 def set_families(material: Material) -> dict[str, str]:
     """Training set -> family of the condition that it belongs to; the plain one first, synthetic images alone last."""
     conditions = in_order(pd.concat([material.conditions(model) for model in material.models], ignore_index=True))
@@ -124,3 +191,26 @@ def set_families(material: Material) -> dict[str, str]:
 
 def set_label(name: str) -> str:
     return "synthetic images alone" if name == "synthetic" else told(name)
+
+
+def facts(material: Material) -> dict[str, object]:
+    return {"scores": scores(material), "quality": quality(material)}
+
+
+FIGURES = (
+    Figure(
+        "sample_grids",
+        "Sample images",
+        "images as the networks see them in training: real, under each augmentation at its strongest level, and synthetic",
+        sample_grids,
+        per_model=False,
+    ),
+    Figure(
+        "diversity",
+        "Diversity of the training sets",
+        "Vendi score of every training set, the effective number of different images in a class, by kernel",
+        diversity,
+        per_model=False,
+    ),
+)
+SECTION = Section("data", "Data", FIGURES, facts)

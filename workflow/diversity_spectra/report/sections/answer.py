@@ -1,4 +1,4 @@
-"""The answer of the page: what was detected, what it cost, and the verdicts on the claims."""
+"""The answer: what was detected, what it cost, and the verdicts on the claims."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from diversity_spectra.report.material import Material
+from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, listing, plain, probability, signs
 from diversity_spectra.report.words import condition as told
@@ -158,3 +159,16 @@ def _reason(text: str, conditions: list[str]) -> str:
     text = re.sub(rf"(?<=of )({names})(?= )", lambda found: told(found[0]), text)
     text = re.sub(r"(: |, )(\w+)(?= [+-]\d)", lambda found: f"{found[1].replace(',', ';')}{kernel(found[2])}", text)
     return signs(text)
+
+
+def facts(material: Material) -> dict[str, object]:
+    return {
+        "lead": lead(material),
+        "controls": controls(material),
+        "claims": claims(material),
+        "level": material.level,
+        "power": material.power,
+    }
+
+
+SECTION = Section("answer", "The answer", facts=facts)
