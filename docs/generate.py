@@ -244,16 +244,12 @@ def figures() -> str:
 
 {MADE}
 `results/<experiment>/figures/` holds each figure as SVG and PNG; figures of a model are named `<figure>-<model>`. The
-report shows all of them with these captions.
+report shows all of them. `spec.json` beside the report lists them with their captions.
 """
     head = ("figure", "title", "one for", "shows")
-    rows = []
-    for figure in FIGURES:
-        scope = "each model" if figure.per_model else "the experiment"
-        rows.append((f"`{figure.kind}`", figure.title, scope, figure.about))
-    for figure in SWEEP_FIGURES:
-        caption = (ROOT / f"workflow/report/sweep/{figure.kind}.rst").read_text(encoding="utf-8")
-        rows.append((f"`{figure.name}`", figure.title, "a sweep", caption.strip()))
+    scopes = [("each model" if figure.per_model else "the experiment", figure) for figure in FIGURES]
+    scopes += [("a sweep", figure) for figure in SWEEP_FIGURES]
+    rows = [(f"`{figure.kind}`", figure.title, scope, figure.about) for scope, figure in scopes]
     return f"{text}\n{table(head, rows)}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -25,7 +27,6 @@ from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
 FAST = Options(bootstrap=50, permutations=60)
-CAPTIONS = Path(__file__).parents[1] / "workflow" / "report"
 
 
 KEPT = [
@@ -129,8 +130,20 @@ def test_every_figure_draws_and_says_n(figures: dict[str, Drawn]) -> None:
         )
 
 
-def test_every_kind_has_a_caption_for_snakemake() -> None:
-    assert {path.stem for path in CAPTIONS.glob("*.rst")} == {figure.kind for figure in sections.FIGURES}
+def test_the_record_lists_the_figures_with_their_captions(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("sample_grids", "diversity", "esd")  # one for the experiment, and two that are a sentence
+    monkeypatch.setattr(sections, "FIGURES", [figure for figure in sections.FIGURES if figure.kind in kinds])
+    for name, table in tables.items():
+        write_table(tmp_path / "tables" / f"{name}.parquet", table)
+    job = {"settings": {"experiment": "a"}, "inputs": {"tables": str(tmp_path / "tables")}, "out": str(tmp_path)}
+    assert main(["report", "--job", json.dumps(job)]) == 0
+    facts = json.loads((tmp_path / "spec.json").read_text())["figures"]
+    expected = [(figure.name, figure.title, figure.model) for figure in sections.figures_of(["mlp"])]
+    assert [(fact["name"], fact["title"], fact["model"]) for fact in facts] == expected
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert all(fact["caption"].endswith(".") and fact["caption"] in text for fact in facts)
 
 
 def test_names_are_escaped(material: Material, figures: dict[str, Drawn]) -> None:

@@ -16,10 +16,11 @@ TABLES = (*COMBINED, "gains")
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure over all experiments: its file name, which is the kind of drawing, and its title."""
+    """A figure over all experiments: its file name, which is the kind of drawing, its title, and what it shows."""
 
     kind: str
     title: str
+    about: str
     model: str = ""
 
     @property
@@ -33,8 +34,14 @@ class Figure:
 
 
 FIGURES = (
-    Figure("verdicts", "Verdicts"),
-    Figure("claims", "Claims"),
-    Figure("gains", "Gains by family"),
-    Figure("conditions", "Conditions"),
+    Figure("verdicts", "Verdicts", "by network, whether the regularisers could be seen, and the verdict on each claim"),
+    Figure(
+        "claims", "Claims", "a forest plot per claim: its effect with interval for every network of every experiment"
+    ),
+    Figure("gains", "Gains by family", "what each family gains over the baseline in accuracy and calibration"),
+    Figure(
+        "conditions",
+        "Conditions",
+        "every condition of every network: gain in accuracy, and cosine of its shift with the direction of dropout",
+    ),
 )

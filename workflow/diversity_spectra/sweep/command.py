@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> None:
         for told, folder in zip(settings["experiments"], job["inputs"]["tables"], strict=True)
     ]
     tables = combine.combined(parts)
-    _write(parts, tables, settings, palette, out)
+    drawn = _write(parts, tables, settings, palette, out)
     if arguments.job:
-        write_json(out / "spec.json", record(job, out, started))
+        write_json(out / "spec.json", record(job, out, started, figures=[one.fact for one in drawn]))
 
 
-def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> None:
+def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> list:
     import matplotlib as mpl
 
     from diversity_spectra.execution import versions
@@ -69,6 +69,7 @@ def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> Non
     with atomic_file(out / "report.html") as path:
         path.write_text(page.render(parts, tables, drawn, settings["sweep"], versions()), encoding="utf-8")
     log.info("wrote %s", out / "report.html")
+    return drawn
 
 
 def _job_for(folders: list[Path], out: Path) -> dict:
