@@ -1,11 +1,14 @@
 """Simulated worlds with a known answer: claims, controls and the metric must find it."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from worlds import DATA_FAMILIES, world
 
+from diversity_spectra.compare.claims import Missing
 from diversity_spectra.compare.metric import _add_diversity
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
@@ -13,13 +16,30 @@ from diversity_spectra.compare.study import compare
 FAST = Options(bootstrap=300, permutations=400)
 
 
+def details(results, letter):
+    """The facts behind the verdict on a claim."""
+    return json.loads(results["claims"].set_index("claim")["details"][letter])
+
+
+def missing(results, letter):
+    """What stands in the way of a verdict, by its code."""
+    return {fact.pop("code"): fact for fact in details(results, letter)["missing"]}
+
+
 @pytest.mark.parametrize("name", ["supported", "contradicted", "inconclusive"])
 @pytest.mark.parametrize(("seeds", "baseline_runs"), [(3, 8), (5, 12)])
 def test_claims_of_three_worlds(name, seeds, baseline_runs):
-    claims = compare(world(name, seeds=seeds, baseline_runs=baseline_runs), FAST)["claims"]
+    results = compare(world(name, seeds=seeds, baseline_runs=baseline_runs), FAST)
+    claims = results["claims"]
     assert list(claims["claim"]) == ["a", "b", "c", "d"]
     assert set(claims["verdict"]) == {name}
-    assert claims["reason"].str.endswith(".").all()
+    assert claims["asked"].all()
+    # The facts are those of the row, to the last digit, and the text is canonical.
+    if name != "inconclusive":
+        row = claims.iloc[0]
+        assert list(row[["effect", "low", "high"]]) in details(results, "a")["cosines"].values()
+    for text in claims["details"]:
+        assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), allow_nan=False) == text
 
 
 def test_likeness_is_supported_by_its_whole_interval():
@@ -38,10 +58,12 @@ def test_no_verdict_about_spectra_without_positive_controls():
             name: table[~table["condition"].isin(gone)] if "condition" in table else table
             for name, table in tables.items()
         }
-        verdicts = compare(part, FAST)["claims"].set_index("claim")
-        assert verdicts["verdict"]["b"] == "inconclusive"
-        assert family.replace("_", " ") in verdicts["reason"]["b"]
-        assert verdicts["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
+        results = compare(part, FAST)
+        claims = results["claims"].set_index("claim")
+        assert claims["verdict"]["b"] == "inconclusive"
+        assert missing(results, "b") == {Missing.NO_CONTROL: {"family": family}}
+        assert list(claims["asked"]) == [True, False, True, True]
+        assert claims["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
 
 
 def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
@@ -53,9 +75,10 @@ def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
     spectra.loc[turned, measures] = np.maximum(2 * middle - spectra.loc[turned, measures], 1e-3)
     results = compare(tables, FAST)
     assert results["metric"]["regularisation_gain"].isna().all()
-    claims = results["claims"].set_index("claim")
-    assert claims["verdict"]["b"] == "inconclusive"
-    assert "and 0.5 move the spectra in opposite directions (cosine -" in claims["reason"]["b"]
+    assert results["claims"].set_index("claim")["verdict"]["b"] == "inconclusive"
+    found = missing(results, "b")[Missing.OPPOSED]
+    assert found["family"] == "dropout" and found["strengths"][1] == 0.5
+    assert found["cosine"][0] < found["cosine"][2] < 0
 
 
 def test_families_and_single_strengths_are_corrected_apart():
@@ -76,22 +99,18 @@ def test_what_could_have_been_seen():
         world("inconclusive", seeds=2, baseline_runs=4), Options(bootstrap=300, permutations=400, level=0.002)
     )
     assert few["controls"]["smallest_detectable"].isna().all()
-    reason = few["claims"].set_index("claim")["reason"]["a"]
-    assert "least possible p 0.0025)" in reason and "nan" not in reason
+    found = missing(few, "a")[Missing.NOT_DETECTED]
+    assert found["p_floor"] == 0.0025 and found["smallest_detectable"] is None
 
 
-def test_reasons_say_what_is_not_known():
+def test_details_say_what_is_not_known():
     tables = world("supported")
     inside = tables["evaluation"].query("shift == 'none'")
-    reason = compare({**tables, "evaluation": inside}, FAST)["claims"].set_index("claim")["reason"]["d"]
-    assert reason.startswith("test accuracy of synthetic-1.0 is lower") and "nan" not in reason
-    reason = compare({**tables, "evaluation": inside.assign(accuracy=0.9)}, FAST)["claims"].set_index("claim")[
-        "reason"
-    ]["d"]
-    assert reason.startswith("no condition has two runs that differ in test accuracy")
-    assert (
-        compare({**tables, "evaluation": inside.iloc[:0]}, FAST)["claims"]["reason"].str.contains("no test acc").any()
-    )
+    known = details(compare({**tables, "evaluation": inside}, FAST), "d")
+    assert known["condition"] == "synthetic-1.0" and known["ood_accuracy"] == [None, None, None]
+    alike = compare({**tables, "evaluation": inside.assign(accuracy=0.9)}, FAST)
+    assert missing(alike, "d") == {Missing.NO_NOISE: {}}
+    assert missing(compare({**tables, "evaluation": inside.iloc[:0]}, FAST), "d") == {Missing.NO_ACCURACY: {}}
 
 
 def test_two_seeds_say_how_little_they_prove():
@@ -163,9 +182,8 @@ def test_an_unknown_error_of_the_diversity_is_not_a_vanishing_one():
     metric = found["metric"].query("training_set != 'real'")
     assert metric["diversity_gain_pixel"].notna().all()
     assert metric[["diversity_gain_pixel_low", "diversity_gain_pixel_high", "efficiency_pixel"]].isna().all(axis=None)
-    claim = found["claims"].set_index("claim").loc["c"]
-    assert claim["verdict"] == "inconclusive"
-    assert "pixel +0.18 [not known]" in claim["reason"]
+    assert found["claims"].set_index("claim")["verdict"]["c"] == "inconclusive"
+    assert details(found, "c")["ln_vendi"]["pixel"] == [pytest.approx(0.18, abs=0.005), None, None]
 
 
 def test_intervals_of_the_diversity_follow_the_level():
@@ -181,7 +199,7 @@ def test_intervals_of_the_diversity_follow_the_level():
 
 def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
     tables = world("supported")
-    known = compare(tables, FAST)["claims"].set_index("claim")["reason"]["c"]
+    known = details(compare(tables, FAST), "c")
     vague = tables["diversity"].copy()
     vague.loc[vague["training_set"] == "real", ["low", "high"]] = 0.0, 100.0
-    assert compare({**tables, "diversity": vague}, FAST)["claims"].set_index("claim")["reason"]["c"] == known
+    assert details(compare({**tables, "diversity": vague}, FAST), "c") == known

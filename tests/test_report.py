@@ -17,6 +17,7 @@ import pytest
 from worlds import world
 
 from diversity_spectra.cli import main
+from diversity_spectra.compare.claims import CLAIMS, Missing
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 from diversity_spectra.report import load, marks, page, sections, style, words
@@ -366,16 +367,40 @@ def test_modules_are_listed_or_counted() -> None:
     assert run._short("a, b, c, d, (before the classifier)") == "4 modules from a on, before the classifier"
 
 
-def test_numbers_and_names_of_a_reason_are_told() -> None:
+def test_signs_are_told() -> None:
     assert words.fixed(-0.001, 2) == words.fixed(0.001, 2, sign=True) == "0.00"
     assert words.fixed(-0.01, 2).replace(words.MINUS, "-") == "-0.01"
-    assert words.signs("-0.004 [-0.00, +0.0], 1e-05, a-0") == f"{words.MINUS}0.004 [0.00, 0.0], 1e-05, a-0"
-    reason = "difference by kernel: pixel -0.02 [-0.08, +0.05], pixel_centred +0.00 [-0.10, +0.04] (inconclusive)."
-    told = "difference by kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [-0.10, +0.04] (inconclusive)."
-    assert answer._reason(reason, []).replace(words.MINUS, "-") == told
-    reason = "test accuracy of synthetic-2.5 is higher than that of synthetic-2 (+0.01 [0.00, 0.02], and more)."
-    told = "test accuracy of synthetic 2.5 is higher than that of synthetic 2 (+0.01 [0.00, 0.02], and more)."
-    assert answer._reason(reason, ["synthetic-2", "synthetic-2.5"]) == told
+    assert words.fixed(0.01, 2, sign=True) == "+0.01" and words.fixed(0.01, 2) == "0.01"
+
+
+def test_reasons_are_told_from_their_facts() -> None:
+    def reason(letter: str, verdict: str, details: dict) -> str:
+        row = {"effect": 0.012, "low": 0.0, "high": 0.02, "verdict": verdict, "details": json.dumps(details)}
+        return answer.WORDS[letter].reason(row).replace(words.MINUS, "-")
+
+    facts = {"condition": "synthetic-2.5", "than": "synthetic-2", "ood_accuracy": [None, None, None]}
+    told = "test accuracy of synthetic 2.5 is higher than that of synthetic 2 (+0.0120 [0.0000, +0.0200], and than all"
+    assert reason("d", "contradicted", facts) == f"{told} smaller amounts)."
+    vendi = {"pixel": [-0.021, -0.08, 0.05], "pixel_centred": [0.001, None, None]}
+    facts = {"ood_accuracy": "supported", "diversity": "inconclusive", "ln_vendi": vendi}
+    told = "kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [not known] (inconclusive)."
+    assert reason("c", "inconclusive", facts).endswith(told)
+    lacking = [{"code": "no_control", "family": "weight_decay"}]
+    facts = {"cosines": {"dropout": [0.5, 0.2, 0.7]}, "along": [], "similarity": 0.3, "missing": lacking}
+    told = "(mean cosine by control: dropout: +0.50 [+0.20, +0.70]); weight decay is not part of this experiment."
+    assert reason("a", "inconclusive", facts).endswith(told)
+    chance = {"q": 0.3, "p_floor": 0.1, "smallest_detectable": None}
+    lacking = [{"code": "not_detected", "family": "dropout", **chance}, {"code": "opposed", "family": "weight_decay",
+               "strengths": [0.1, 1.0], "cosine": [-0.5, -0.9, -0.1]}]  # fmt: skip
+    assert reason("b", "inconclusive", {"missing": lacking}) == (
+        "the positive control dropout is not detected (corrected p 0.3, the least possible p 0.1); weight decay 0.1 and 1 "
+        "move the spectra in opposite directions (cosine -0.50 [-0.90, -0.10])."
+    )
+
+
+def test_every_claim_and_whatever_it_may_lack_has_words() -> None:
+    assert set(answer.WORDS) == {claim.letter for claim in CLAIMS}
+    assert set(answer.MISSING) == set(Missing)
 
 
 def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
@@ -436,6 +461,16 @@ def test_missing_tables_are_the_users_to_mend(tmp_path: Path, capsys: pytest.Cap
     assert main(["report", "--tables", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "no table runs, conditions" in capsys.readouterr().err
     assert main(["report"]) == 2
+
+
+def test_claims_of_an_earlier_version_are_judged_again(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("runs", "conditions"):
+        write_table(tmp_path / f"{name}.csv", tables[name])
+    write_table(tmp_path / "claims.csv", tables["claims"].drop(columns="details").assign(reason="."))
+    assert main(["report", "--tables", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "claims is of an earlier version; run stage compare again" in capsys.readouterr().err
 
 
 def test_samples_of_large_images_are_thinned() -> None:

@@ -217,17 +217,24 @@ CLAIMS = {
     "claim": Column("", "`a` to `d`", "compare.claims.Claim"),
     "statement": Column("", "the claim in words", "compare.claims.Claim"),
     "estimand": Column("", "what `effect` is", "compare.claims.Claim"),
-    "effect": Column("of the estimand", "its estimate", "compare.claims.Claim"),
-    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.claims.Claim"),
+    "effect": Column("of the estimand", "its estimate", "compare.claims.Judgement"),
+    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.claims.Judgement"),
     "n": Column(
         "runs",
         "runs behind the estimate, the baseline's included; 0 where undecided for want of data",
-        "compare.claims.Claim",
+        "compare.claims.Judgement",
     ),
     "verdict": Column(
-        "", "`supported`, `contradicted` or `inconclusive`, by the rule in docs/method.md", "compare.claims.Claim"
+        "", "`supported`, `contradicted` or `inconclusive`, by the rule in docs/method.md", "compare.claims.Judgement"
     ),
-    "reason": Column("", "the numbers behind the verdict, or what is missing", "compare.claims.Claim"),
+    "asked": Column(
+        "", "false where the experiment has not the conditions that the claim is about", "compare.claims.Judgement"
+    ),
+    "details": Column(
+        "",
+        "the facts behind the verdict, or what is missing, as JSON: docs/method.md, section 10",
+        "compare.claims.claims_table",
+    ),
 }
 
 GAINS = {

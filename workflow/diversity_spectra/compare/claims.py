@@ -1,11 +1,16 @@
 """The claims of the study, each judged from the data of the run at hand by one function.
 
-Every function returns a `Claim` whose verdict follows from its numbers by the rule in its docstring.
+A judgement holds numbers and codes; its verdict follows from them by the rule in the docstring of its function. The
+sentences are the report's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -20,20 +25,49 @@ from diversity_spectra.compare.options import Options
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 DATA_FAMILIES = ("augmentation", "synthetic")
 
+Interval = tuple[float, float, float]  # estimate, low, high
+
+
+class Missing(StrEnum):
+    """What stands in the way of a verdict."""
+
+    NO_SHIFT = "no_shift"  # the baseline needs runs, and some condition at least two
+    NO_DATA_CONDITION = "no_data_condition"
+    NO_CONTROL = "no_control"  # family
+    NOT_DETECTED = "not_detected"  # family, q, p_floor, smallest_detectable
+    OPPOSED = "opposed"  # family, strengths of it that move the spectra in opposite directions, their cosine
+    NO_SYNTHETIC_OR_NO_AUGMENTATION = "no_synthetic_or_no_augmentation"
+    NO_OOD_ACCURACY = "no_ood_accuracy"
+    NO_CURVE = "no_curve"  # of at least two synthetic amounts
+    NO_ACCURACY = "no_accuracy"
+    NO_NOISE = "no_noise"  # no condition has two runs that differ in test accuracy
+
+
+# Where nothing else is missing, the experiment was not meant to ask.
+NOT_RUN = {
+    Missing.NO_DATA_CONDITION,
+    Missing.NO_CONTROL,
+    Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION,
+    Missing.NO_CURVE,
+}
+
 
 @dataclass(frozen=True)
-class Claim:
-    """One row of the claims table. n: runs that the estimate rests on, the baseline's included."""
+class Judgement:
+    """What the data say of a claim.
 
-    claim: str
-    statement: str
-    estimand: str
+    n: runs that the estimate rests on, the baseline's included; 0 where there is none. asked: whether the experiment has
+    the conditions that the claim is about. details: the facts behind the verdict, named in docs/method.md; intervals are
+    triples, and `missing` lists what stands in the way, each with a `code` of `Missing`; alone where nothing is estimated.
+    """
+
     effect: float
     low: float
     high: float
     n: int
     verdict: str
-    reason: str
+    asked: bool = True
+    details: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,98 +95,71 @@ class Evidence:
         """Is the control family detected, and has it one direction?"""
         return self.detected(family) and not self.opposed(family)
 
-    def opposed(self, family: str) -> str:
-        """Two strengths of a family that move the spectra in opposite directions, in words; empty if none do."""
+    def opposed(self, family: str) -> dict:
+        """Two strengths of a family that move the spectra in opposite directions, and their cosine; empty if none do."""
         families = self.conditions["family"].to_numpy()[1:]
         found = self.shift and opposed(self.shift, families, family, self.options.level)
         if not found:
-            return ""
+            return {}
         pair, cosine = found
-        one, other = self.conditions["strength"].iloc[1:].iloc[list(pair)]
-        return f"{_plain(family)} {one:g} and {other:g} move the spectra in opposite directions (cosine {_interval(*cosine)})"
+        strengths = self.conditions["strength"].iloc[1:].iloc[list(pair)]
+        return {"strengths": [float(strength) for strength in strengths], "cosine": cosine}
 
 
-def like_regularisers(evidence: Evidence) -> Claim:
+def like_regularisers(evidence: Evidence) -> Judgement:
     """(a) Supported if, for a detected control, the whole interval of the mean cosine is at least `similarity`.
 
     Contradicted if for both controls, both detected, the interval ends below `similarity`. Intervals hold for all
     controls at once (Bonferroni). A control whose strengths oppose each other has no direction and does not count.
     """
     options = evidence.options
-    statement = "Training-data diversity changes the spectra the way regularisers do."
-    estimand = (
-        "larger of the mean cosines of the shifts of augmentation and synthetic conditions with the directions of "
-        "dropout and of weight decay, weighted by the lengths of the shifts"
-    )
     found = [family for family in options.controls if evidence.usable(family)]
     missing = _missing(evidence, found)
-    if missing and (not found or missing.startswith("no ")):
-        return _undecided("a", statement, estimand, missing)
+    if missing and (not found or not all("family" in fact for fact in missing)):
+        return _undecided(*missing)
     level = options.level / len(found)
     results = {family: _mean_cosine(evidence, [family], level) for family in found}
     family = max(results, key=lambda name: np.nan_to_num(results[name][0], nan=-np.inf))
-    effect, low, high = results[family]
-    numbers = "; ".join(f"{_plain(name)}: {_interval(*value)}" for name, value in results.items())
-    along = [_plain(name) for name, value in results.items() if value[1] >= options.similarity]
+    along = [name for name, (_, low, _) in results.items() if low >= options.similarity]
+    verdict = INCONCLUSIVE
     if along:
-        verdict, why = SUPPORTED, f"the shifts point along {' and '.join(along)} (mean cosine by control: {numbers})"
-    elif not missing and all(value[2] < options.similarity for value in results.values()):
+        verdict = SUPPORTED
+    elif not missing and all(high < options.similarity for _, _, high in results.values()):
         verdict = CONTRADICTED
-        why = f"the mean cosine stays below {options.similarity:g} with every control ({numbers})"
-    else:
-        verdict, why = INCONCLUSIVE, f"the intervals do not decide (mean cosine by control: {numbers})"
-        why += f"; {missing}" if missing else ""
-    return Claim(
-        "a", statement, estimand, effect, low, high, _runs(evidence, *DATA_FAMILIES, *found), verdict, why + "."
-    )
+    details = {"cosines": results, "along": along, "similarity": options.similarity, "missing": missing}
+    return Judgement(*results[family], _runs(evidence, *DATA_FAMILIES, *found), verdict, details=details)
 
 
-def more_like_dropout(evidence: Evidence) -> Claim:
+def more_like_dropout(evidence: Evidence) -> Judgement:
     """(b) Supported if the interval of the difference lies above 0, contradicted if below 0.
 
     Both controls must be detected, and each have one direction.
     """
-    statement = "Diversity acts more like dropout than like weight decay."
-    estimand = (
-        "mean cosine of the shifts of augmentation and synthetic conditions with the dropout direction minus that with "
-        "the weight-decay direction, weighted by the lengths of the shifts"
-    )
     pair = ["dropout", "weight_decay"]
     missing = _missing(evidence, [family for family in pair if evidence.usable(family)], pair)
     if missing:
-        return _undecided("b", statement, estimand, missing)
+        return _undecided(*missing)
     effect, low, high = _mean_cosine(evidence, pair, evidence.options.level)
-    verdict = _by_sign(low, high)
-    why = {
-        SUPPORTED: "the shifts lie closer to dropout than to weight decay",
-        CONTRADICTED: "the shifts lie closer to weight decay than to dropout",
-        INCONCLUSIVE: "the difference cannot be told from 0",
-    }[verdict]
-    why = f"{why} (difference of mean cosines {_interval(effect, low, high)})"
     # Where the controls move the spectra alike, no difference between them can be large.
-    why += f"; the cosine of dropout with weight decay is itself {_interval(*_cosine_of(evidence, pair))}."
-    return Claim("b", statement, estimand, effect, low, high, _runs(evidence, *DATA_FAMILIES, *pair), verdict, why)
+    details = {"cosine_of_controls": _cosine_of(evidence, pair)}
+    runs = _runs(evidence, *DATA_FAMILIES, *pair)
+    return Judgement(effect, low, high, runs, _by_sign(low, high), details=details)
 
 
-def synthetic_adds_most(evidence: Evidence) -> Claim:
+def synthetic_adds_most(evidence: Evidence) -> Judgement:
     """(c) Two parts, both synthetic minus augmentation: diversity in every kernel, and out-of-distribution accuracy.
 
     Supported if both intervals lie above 0 (the diversity one in every kernel), contradicted if either lies below 0;
     each has half of the error level.
     """
-    statement = "Synthetic data add more diversity than classical augmentation and help most out of distribution."
-    estimand = (
-        "mean out-of-distribution accuracy of the synthetic conditions minus that of the augmentation conditions; "
-        "beside it the same difference in ln(Vendi), order 1, per kernel"
-    )
     synthetic, augmented = (list(evidence.members(family)["condition"]) for family in ("synthetic", "augmentation"))
     if not synthetic or not augmented:
-        return _undecided("c", statement, estimand, "no synthetic or no augmentation condition in this experiment")
+        return _undecided({"code": Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION})
     level = evidence.options.level / 2
     weights = _difference(synthetic, augmented)
     effect, low, high = evidence.benefits.contrast(weights, "ood_accuracy", level)
     if not np.isfinite(effect):
-        return _undecided("c", statement, estimand, "no out-of-distribution accuracy was measured")
+        return _undecided({"code": Missing.NO_OOD_ACCURACY})
     # Sets are compared with each other: the baseline's score, and its error, would cancel.
     by_set = evidence.conditions.set_index("condition")["training_set"]
     factors = pd.Series(weights).groupby(by_set, sort=False).sum()
@@ -166,25 +173,16 @@ def synthetic_adds_most(evidence: Evidence) -> Claim:
     helps = _by_sign(low, high)
     verdict = SUPPORTED if diverse == helps == SUPPORTED else INCONCLUSIVE
     verdict = CONTRADICTED if CONTRADICTED in (diverse, helps) else verdict
-    kernels = ", ".join(f"{kernel} {_interval(*part)}" for kernel, part in parts.items()) or "not measured"
-    why = (
-        f"out-of-distribution accuracy, synthetic minus augmentation: {_interval(effect, low, high, 4)} ({helps}); "
-        f"ln(Vendi) difference by kernel: {kernels} ({diverse})."
-    )
-    return Claim("c", statement, estimand, effect, low, high, _runs(evidence, *DATA_FAMILIES), verdict, why)
+    details = {"ood_accuracy": helps, "diversity": diverse, "ln_vendi": parts}
+    return Judgement(effect, low, high, _runs(evidence, *DATA_FAMILIES), verdict, details=details)
 
 
-def too_much_hurts(evidence: Evidence) -> Claim:
+def too_much_hurts(evidence: Evidence) -> Judgement:
     """(d) Supported if the largest amount is below some smaller one, interval and all; contradicted if above every one.
 
     Smaller amounts include none (the baseline). Added and replaced synthetic data are separate curves, each with at
     least two amounts. Intervals hold for all comparisons at once (Bonferroni); the lowest difference is the effect.
     """
-    statement = "Too much synthetic data hurts."
-    estimand = (
-        "test accuracy at the largest synthetic amount minus that at the smaller amount it falls behind most; images of "
-        "one generator, trained or sampled once"
-    )
     options, benefits = evidence.options, evidence.benefits
     comparisons = []
     for kind, curve in evidence.members("synthetic").groupby("kind"):
@@ -194,14 +192,13 @@ def too_much_hurts(evidence: Evidence) -> Claim:
         largest, smaller = curve["condition"].iloc[-1], curve["condition"].iloc[:-1]
         comparisons += [(kind, largest, other) for other in [*smaller, benefits.conditions[0]]]
     if not comparisons:
-        return _undecided("d", statement, estimand, "no curve of at least two synthetic amounts in this experiment")
+        return _undecided({"code": Missing.NO_CURVE})
     level = options.level / len(comparisons)
     results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for _, a, b in comparisons]
     if not np.isfinite([effect for effect, _, _ in results]).all():
-        return _undecided("d", statement, estimand, "no test accuracy was measured")
+        return _undecided({"code": Missing.NO_ACCURACY})
     if not np.isfinite(results).all():
-        why = "no condition has two runs that differ in test accuracy, so differences have no noise to be told from"
-        return _undecided("d", statement, estimand, why)
+        return _undecided({"code": Missing.NO_NOISE})
     worst = int(np.argmin([result[0] for result in results]))
     decided = int(np.argmin([result[2] for result in results]))
     verdict = INCONCLUSIVE
@@ -210,22 +207,65 @@ def too_much_hurts(evidence: Evidence) -> Claim:
     elif all(result[1] > 0 for result in results):
         verdict = CONTRADICTED
     _, largest, other = comparisons[worst]
-    effect, low, high = results[worst]
-    shifted = benefits.contrast({largest: 1.0, other: -1.0}, "ood_accuracy", options.level)
-    told = {SUPPORTED: "is lower", CONTRADICTED: "is higher", INCONCLUSIVE: "cannot be told apart from"}[verdict]
-    joint = "" if verdict == INCONCLUSIVE else " than"
-    why = (
-        f"test accuracy of {largest} {told}{joint} that of {other} ({_interval(effect, low, high, 4)}"
-        f"{', and than all smaller amounts' if verdict == CONTRADICTED else ''})"
-    )
-    why += f"; out of distribution the difference is {_interval(*shifted, 4)}." if np.isfinite(shifted[0]) else "."
-    return Claim("d", statement, estimand, effect, low, high, _runs(evidence, "synthetic"), verdict, why)
+    outside = benefits.contrast({largest: 1.0, other: -1.0}, "ood_accuracy", options.level)
+    details = {"condition": largest, "than": other, "ood_accuracy": outside}
+    return Judgement(*results[worst], _runs(evidence, "synthetic"), verdict, details=details)
 
 
-CLAIMS = (like_regularisers, more_like_dropout, synthetic_adds_most, too_much_hurts)
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the study: its letter and words, what `effect` is, and how it is judged."""
+
+    letter: str
+    statement: str
+    estimand: str
+    judge: Callable[[Evidence], Judgement]
 
 
-def _mean_cosine(evidence: Evidence, pair: list[str], level: float) -> tuple[float, float, float]:
+CLAIMS = (
+    Claim(
+        "a",
+        "Training-data diversity changes the spectra the way regularisers do.",
+        "larger of the mean cosines of the shifts of augmentation and synthetic conditions with the directions of "
+        "dropout and of weight decay, weighted by the lengths of the shifts",
+        like_regularisers,
+    ),
+    Claim(
+        "b",
+        "Diversity acts more like dropout than like weight decay.",
+        "mean cosine of the shifts of augmentation and synthetic conditions with the dropout direction minus that with "
+        "the weight-decay direction, weighted by the lengths of the shifts",
+        more_like_dropout,
+    ),
+    Claim(
+        "c",
+        "Synthetic data add more diversity than classical augmentation and help most out of distribution.",
+        "mean out-of-distribution accuracy of the synthetic conditions minus that of the augmentation conditions; "
+        "beside it the same difference in ln(Vendi), order 1, per kernel",
+        synthetic_adds_most,
+    ),
+    Claim(
+        "d",
+        "Too much synthetic data hurts.",
+        "test accuracy at the largest synthetic amount minus that at the smaller amount it falls behind most; images of "
+        "one generator, trained or sampled once",
+        too_much_hurts,
+    ),
+)
+
+
+def claims_table(evidence: Evidence) -> pd.DataFrame:
+    """One row per claim; `details` as canonical JSON text, which CSV and Parquet both hold."""
+    rows = []
+    for claim in CLAIMS:
+        words = {"claim": claim.letter, "statement": claim.statement, "estimand": claim.estimand}
+        judged = asdict(claim.judge(evidence))
+        details = json.dumps(_plain(judged["details"]), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        rows.append({**words, **judged, "details": details})
+    return pd.DataFrame(rows)
+
+
+def _mean_cosine(evidence: Evidence, pair: list[str], level: float) -> Interval:
     """Length-weighted mean cosine of the data conditions with a family, or the difference of two; with interval.
 
     sum <shift_c, f> / (|f| sum |shift_c|), cross-fitted: a condition that hardly moves hardly counts, and no single
@@ -256,7 +296,7 @@ def _mean_cosine(evidence: Evidence, pair: list[str], level: float) -> tuple[flo
     return effect, float(np.clip(low, -bound, effect)), float(np.clip(high, effect, bound))
 
 
-def _cosine_of(evidence: Evidence, pair: list[str]) -> tuple[float, float, float]:
+def _cosine_of(evidence: Evidence, pair: list[str]) -> Interval:
     """Cosine between the directions of two control families, and its interval."""
     families = evidence.conditions["family"].to_numpy()[1:]
     directions = evidence.shift.combine(np.array([family_weights(families, family) for family in pair]))
@@ -264,32 +304,29 @@ def _cosine_of(evidence: Evidence, pair: list[str]) -> tuple[float, float, float
     return float(cosines(directions.unbiased)[0, 1]), float(low), float(high)
 
 
-def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = None) -> str:
-    """Why the spectra cannot be compared with the controls; empty if they can."""
+def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = None) -> list[dict]:
+    """What stands in the way of comparing the spectra with the controls."""
     wanted = list(evidence.options.controls) if wanted is None else wanted
     if evidence.shift is None:
-        return "no shifts could be computed: the baseline needs runs, and some condition at least two"
+        return [{"code": Missing.NO_SHIFT}]
     if evidence.members(*DATA_FAMILIES).empty:
-        return "no augmentation or synthetic condition in this experiment"
-    told = []
+        return [{"code": Missing.NO_DATA_CONDITION}]
+    missing = []
     for family in wanted:
         if evidence.members(family).empty:
-            told.append(f"{_plain(family)} is not part of this experiment")
+            missing.append({"code": Missing.NO_CONTROL, "family": family})
         elif family not in found and evidence.detected(family):
-            told.append(evidence.opposed(family))
+            missing.append({"code": Missing.OPPOSED, "family": family, **evidence.opposed(family)})
         elif family not in found:
             row = evidence.controls[(evidence.controls["family"] == family) & (evidence.controls["condition"] == "")]
-            q, floor, seen = (float(row[name].iloc[0]) for name in ("q", "p_floor", "smallest_detectable"))
-            power = f"; a shift of {seen:.2g} noise standard deviations per measure could have been seen"
-            told.append(
-                f"the positive control {_plain(family)} is not detected (corrected p {q:.3g}, the least possible p "
-                f"{floor:.2g}{power if np.isfinite(seen) else ''})"
-            )
-    return "; ".join(told)
+            numbers = row[["q", "p_floor", "smallest_detectable"]].iloc[0].to_dict()
+            missing.append({"code": Missing.NOT_DETECTED, "family": family, **numbers})
+    return missing
 
 
-def _undecided(claim: str, statement: str, estimand: str, why: str) -> Claim:
-    return Claim(claim, statement, estimand, np.nan, np.nan, np.nan, 0, INCONCLUSIVE, f"{why}.")
+def _undecided(*missing: dict) -> Judgement:
+    asked = not all(fact["code"] in NOT_RUN for fact in missing)
+    return Judgement(np.nan, np.nan, np.nan, 0, INCONCLUSIVE, asked, {"missing": missing})
 
 
 def _by_sign(low: float, high: float) -> str:
@@ -305,12 +342,12 @@ def _runs(evidence: Evidence, *families: str) -> int:
     return int(sum(evidence.benefits.n[evidence.benefits.conditions.index(name)] for name in names))
 
 
-def _plain(family: str) -> str:
-    return family.replace("_", " ")
-
-
-def _interval(effect: float, low: float, high: float, digits: int = 2) -> str:
-    if not np.isfinite(effect):
-        return "not known"
-    ends = f"{low:+.{digits}f}, {high:+.{digits}f}" if np.isfinite([low, high]).all() else "not known"
-    return f"{effect:+.{digits}f} [{ends}]"
+def _plain(value: object) -> object:
+    """As JSON knows it; null for what is not known."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return float(value) if math.isfinite(value) else None

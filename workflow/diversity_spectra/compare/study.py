@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 
@@ -88,7 +86,7 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())
     evidence = claims.Evidence(conditions, shift, controls, gains, tables["diversity"], options)
-    result["claims"] = pd.DataFrame([asdict(claim(evidence)) for claim in claims.CLAIMS])
+    result["claims"] = claims.claims_table(evidence)
     return result
 
 

@@ -39,6 +39,8 @@ def tables_in(folder: Path, names: Iterable[str], needed: Iterable[str]) -> dict
     missing = [name for name in needed if name not in tables]
     if missing:
         raise UserError(f"{folder}: no table {', '.join(missing)}; run stage compare first")
+    if "details" not in tables.get("claims", {"details"}):
+        raise UserError(f"{folder}: the table claims is of an earlier version; run stage compare again")
     # In CSV an empty text reads as a missing number, and the order of a Vendi score as a number.
     tables["conditions"] = tables["conditions"].astype({"strength": float, "kind": object}).fillna({"kind": ""})
     if "condition" in tables.get("controls", ()):

@@ -72,15 +72,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", MINUS)
 
 
-def signs(text: str) -> str:
-    """Text with a minus before negative numbers, and no sign before a zero."""
-    return re.sub(r"(?<!\w)-(?=\d)", MINUS, re.sub(r"(?<!\w)[+-](0(\.0*)?(?![\d.]))", r"\1", text))
-
-
 def fixed(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """`digits` decimals, with a minus before negative numbers and no sign before a zero."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return signs(f"{value:{'+' if sign else ''}.{digits}f}")
+    size = f"{abs(value):.{digits}f}"
+    if not float(size):
+        return size
+    return f"{MINUS if value < 0 else '+' if sign else ''}{size}"
 
 
 def interval(value: float, low: float, high: float, digits: int = 3, sign: bool = False) -> str:

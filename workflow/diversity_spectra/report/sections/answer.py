@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
+from diversity_spectra.compare.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Missing
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, listing, plain, probability, signs
+from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, listing, plain, probability
 from diversity_spectra.report.words import condition as told
 
-DIGITS = {"a": 2, "b": 2, "c": 4, "d": 4}  # of a claim's effect, as its reason has them
 NOT_ASKED = "not in this experiment"
-VERDICTS = ("supported", "contradicted", "inconclusive", NOT_ASKED)
+VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_ASKED)
 
 
 @dataclass(frozen=True)
@@ -128,23 +130,23 @@ def _accuracy_change(gains: pd.DataFrame) -> str:
 
 def verdicts(claims: pd.DataFrame) -> pd.Series:
     """Of a table of claims, with NOT_ASKED where nothing but the conditions of the experiment was missing."""
-    unasked = claims["reason"].str.fullmatch(r"([^;]* this experiment(; |\.))+") & (claims["n"] == 0)
-    return claims["verdict"].mask(unasked, NOT_ASKED)
+    return claims["verdict"].where(claims["asked"].astype(bool), NOT_ASKED)
 
 
 def claims(material: Material) -> list[Claim]:
     """Every claim with its verdict for each network."""
     table = material.table("claims")
-    table = table.assign(verdict=verdicts(table)) if len(table) else table
+    table = table.assign(told=verdicts(table)) if len(table) else table
     result = []
     for letter, rows in table.groupby("claim", sort=True) if len(table) else ():
+        words = WORDS[str(letter)]
         judged = [
             Judged(
                 row["model"],
-                row["verdict"],
-                interval(row["effect"], row["low"], row["high"], DIGITS[letter], sign=True),
+                row["told"],
+                interval(row["effect"], row["low"], row["high"], words.digits, sign=True),
                 str(int(row["n"])) if row["n"] else NOTHING,
-                _reason(row["reason"], list(material.conditions(model)["condition"])),
+                words.reason(row),
             )
             for model in material.models
             for row in rows[rows["model"] == model].to_dict("records")
@@ -153,12 +155,120 @@ def claims(material: Material) -> list[Claim]:
     return result
 
 
-def _reason(text: str, conditions: list[str]) -> str:
-    """The reason for a verdict, its conditions, kernels and numbers written as everywhere on the page."""
-    names = "|".join(map(re.escape, sorted(conditions, key=len, reverse=True)))
-    text = re.sub(rf"(?<=of )({names})(?= )", lambda found: told(found[0]), text)
-    text = re.sub(r"(: |, )(\w+)(?= [+-]\d)", lambda found: f"{found[1].replace(',', ';')}{kernel(found[2])}", text)
-    return signs(text)
+# ---------------------------------------------------------------- the reasons, from the facts behind each verdict
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a claim is told. digits: of its effect. sentence: from the row and its details, where there is an estimate.
+
+    Of a claim without one, `missing` is all that the details hold.
+    """
+
+    digits: int
+    sentence: Callable[[dict, dict], str]
+
+    def reason(self, row: dict) -> str:
+        """Why the verdict of a row of the table is what it is."""
+        details = json.loads(row["details"])
+        undecided = details.keys() == {"missing"}
+        return f"{_missing(details) if undecided else self.sentence(row, details)}."
+
+
+def _like_regularisers(row: dict, details: dict) -> str:
+    numbers = "; ".join(f"{plain(family)}: {_numbers(cosine)}" for family, cosine in details["cosines"].items())
+    if row["verdict"] == SUPPORTED:
+        along = " and ".join(map(plain, details["along"]))
+        return f"the shifts point along {along} (mean cosine by control: {numbers})"
+    if row["verdict"] == CONTRADICTED:
+        return f"the mean cosine stays below {details['similarity']:g} with every control ({numbers})"
+    text = f"the intervals do not decide (mean cosine by control: {numbers})"
+    return f"{text}; {_missing(details)}" if details["missing"] else text
+
+
+def _more_like_dropout(row: dict, details: dict) -> str:
+    text = {
+        SUPPORTED: "the shifts lie closer to dropout than to weight decay",
+        CONTRADICTED: "the shifts lie closer to weight decay than to dropout",
+        INCONCLUSIVE: "the difference cannot be told from 0",
+    }[row["verdict"]]
+    return (
+        f"{text} (difference of mean cosines {_effect(row, 2)}); the cosine of dropout with weight decay is itself "
+        f"{_numbers(details['cosine_of_controls'])}"
+    )
+
+
+def _synthetic_adds_most(row: dict, details: dict) -> str:
+    kernels = "; ".join(f"{kernel(name)} {_numbers(part)}" for name, part in details["ln_vendi"].items())
+    return (
+        f"out-of-distribution accuracy, synthetic minus augmentation: {_effect(row, 4)} ({details['ood_accuracy']}); "
+        f"ln(Vendi) difference by kernel: {kernels or 'not measured'} ({details['diversity']})"
+    )
+
+
+def _too_much_hurts(row: dict, details: dict) -> str:
+    verdict = row["verdict"]
+    compared = {SUPPORTED: "is lower than", CONTRADICTED: "is higher than", INCONCLUSIVE: "cannot be told apart from"}
+    text = (
+        f"test accuracy of {told(details['condition'])} {compared[verdict]} that of {told(details['than'])} "
+        f"({_effect(row, 4)}{', and than all smaller amounts' if verdict == CONTRADICTED else ''})"
+    )
+    outside = details["ood_accuracy"]
+    return f"{text}; out of distribution the difference is {_numbers(outside, 4)}" if outside[0] is not None else text
+
+
+WORDS = {
+    "a": Words(2, _like_regularisers),
+    "b": Words(2, _more_like_dropout),
+    "c": Words(4, _synthetic_adds_most),
+    "d": Words(4, _too_much_hurts),
+}
+
+MISSING = {
+    Missing.NO_SHIFT: "no shifts could be computed: the baseline needs runs, and some condition at least two",
+    Missing.NO_DATA_CONDITION: "no augmentation or synthetic condition in this experiment",
+    Missing.NO_CONTROL: "{family} is not part of this experiment",
+    Missing.NOT_DETECTED: "the positive control {family} is not detected ({chance})",
+    Missing.OPPOSED: "{family} {strengths} move the spectra in opposite directions (cosine {cosine})",
+    Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION: "no synthetic or no augmentation condition in this experiment",
+    Missing.NO_OOD_ACCURACY: "no out-of-distribution accuracy was measured",
+    Missing.NO_CURVE: "no curve of at least two synthetic amounts in this experiment",
+    Missing.NO_ACCURACY: "no test accuracy was measured",
+    Missing.NO_NOISE: (
+        "no condition has two runs that differ in test accuracy, so differences have no noise to be told from"
+    ),
+}
+
+
+def _missing(details: dict) -> str:
+    """What stands in the way of a verdict."""
+    return "; ".join(MISSING[fact["code"]].format(**_spelled(fact)) for fact in details["missing"])
+
+
+def _spelled(fact: dict) -> dict[str, str]:
+    """The numbers and names of a fact as text."""
+    spelled = {"family": plain(fact.get("family", ""))}
+    if "strengths" in fact:
+        spelled["strengths"] = " and ".join(f"{strength:g}" for strength in fact["strengths"])
+        spelled["cosine"] = _numbers(fact["cosine"])
+    if "q" in fact:
+        spelled["chance"] = f"corrected p {fact['q']:.3g}, the least possible p {fact['p_floor']:.2g}"
+        if (seen := fact["smallest_detectable"]) is not None:
+            spelled["chance"] += f"; a shift of {seen:.2g} noise standard deviations per measure could have been seen"
+    return spelled
+
+
+def _effect(row: dict, digits: int) -> str:
+    return _numbers([row["effect"], row["low"], row["high"]], digits)
+
+
+def _numbers(triple: list[float | None], digits: int = 2) -> str:
+    """An estimate with its interval, or that they are not known."""
+    effect, low, high = (math.nan if value is None else value for value in triple)
+    if math.isnan(effect):
+        return "not known"
+    known = math.isfinite(low) and math.isfinite(high)
+    return interval(effect, low, high, digits, sign=True) + ("" if known else " [not known]")
 
 
 def facts(material: Material) -> dict[str, object]:
