@@ -4,8 +4,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from reference_crossfit import cosine_interval
 
-from diversity_spectra.compare.crossfit import cosine_intervals, cosines, permutation_omnibus, permutation_p, shifts
+from diversity_spectra.compare.crossfit import (
+    LEAST_SHARE,
+    cosine_intervals,
+    cosines,
+    permutation_omnibus,
+    permutation_p,
+    shifts,
+)
 from diversity_spectra.compare.noise import Noise, fit
 
 FEATURES = 24
@@ -59,6 +67,18 @@ def test_closed_form_is_the_average_over_all_splits():
     for a in (1, 2):
         for b in (1, 2):
             assert unbiased[a - 1, b - 1] == pytest.approx(averaged_over_splits(runs[a], runs[b], runs[0]))
+
+
+@pytest.mark.parametrize("length", [0.4, 1.0, 3.0, 6.0])
+def test_intervals_are_those_of_the_slow_definition(length):
+    """Pairs of conditions and of combinations of them; the weakest shifts have no length, or the least share of noise."""
+    rng = np.random.default_rng(int(10 * length))
+    shift = measured(rng, 3, 6, length, 0.9, draws=40)
+    for made in (shift, shift.combine(rng.standard_normal((3, 6)))):
+        pairs = np.array(list(combinations(range(len(made.unbiased)), 2)))
+        found = cosine_intervals(made, pairs, 0.1, steps=21)
+        slow = [cosine_interval(made, *pair, 0.1, 21, LEAST_SHARE) for pair in pairs]
+        assert found == pytest.approx(np.array(slow), abs=1e-9)
 
 
 @pytest.mark.parametrize("cosine", [0.0, 0.5, 0.9])

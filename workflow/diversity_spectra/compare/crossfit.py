@@ -18,7 +18,10 @@ import numpy as np
 
 from diversity_spectra.compare.noise import Noise, effective_dimension
 
-CHUNK = 20
+CHUNK = 20  # simulated experiments at a time: bounds the memory
+STEPS = 81  # of the grid of cosines: 0.025 apart, with a linear course between them
+LEAST_SHARE = 0.04  # of the variance along a shift that is left where its unbiased estimate is smaller, or negative
+PARALLEL = 1e-9  # from 1 or -1: closer cosines of observed shifts span no plane
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def cosines(gram: np.ndarray) -> np.ndarray:
     return np.clip(gram / np.outer(length, length), -1, 1)
 
 
-def cosine_intervals(shift: Shifts, pairs: np.ndarray, level: float, steps: int = 81) -> np.ndarray:
+def cosine_intervals(shift: Shifts, pairs: np.ndarray, level: float, steps: int = STEPS) -> np.ndarray:
     """Intervals (pairs, 2) of the true cosine of pairs (pairs, 2) of shifts: every value that the data do not reject.
 
     For each value rho on a grid over [-1, 1], worlds are simulated whose two true shifts have the estimated lengths and
@@ -98,59 +101,124 @@ def cosine_intervals(shift: Shifts, pairs: np.ndarray, level: float, steps: int 
     Hansen 1999, doi 10.1162/003465399558463). T has no denominator, so weak shifts give wide intervals, not wild ones.
     [-1, 1] where a length is not identifiable.
     """
-    a, b = pairs.T
-    length = np.sqrt(np.maximum(np.diag(shift.unbiased), 0.0))
-    plain = np.sqrt(np.diag(shift.plain))
     result = np.tile([-1.0, 1.0], (len(pairs), 1))
-    known = (length[a] > 0) & (length[b] > 0)
+    known = (np.diag(shift.unbiased) > 0)[pairs].all(axis=1)
     if not known.any():
         return result
-    a, b = a[known], b[known]
-    # Orthonormal directions in the plane: half sum and half difference of the two unit vectors.
-    cosine = np.clip(shift.plain[a, b] / (plain[a] * plain[b]), -1 + 1e-9, 1 - 1e-9)
-    along, across = np.sqrt(2 + 2 * cosine), np.sqrt(2 - 2 * cosine)
-
-    def project(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        of_a = shift.cross[:, a, which] / plain[a]
-        of_b = shift.cross[:, b, which] / plain[b]
-        return (of_a + of_b) / along, (of_a - of_b) / across
-
-    (sum_a, difference_a), (sum_b, difference_b) = project(a), project(b)
-    # Noise variance along the two directions, and the unbiased one along each true shift. An observed shift contains
-    # noise, which points where noise is large, so the variance along it is exaggerated: `damp` takes that back.
-    spread_a, spread_b = (shift.spread[which, which] / plain[which] ** 2 for which in (a, b))
-    spread_ab = shift.spread[a, b] / (plain[a] * plain[b])
-    variance = (spread_a + spread_b + 2 * spread_ab) / along**2, (spread_a + spread_b - 2 * spread_ab) / across**2
-    covariance = (spread_a - spread_b) / (along * across)
-    aim_a, aim_b = (np.diag(shift.spread - shift.excess)[which] / length[which] ** 2 for which in (a, b))
-    own_a, own_b = (shift.metric[:, which, which] / plain[which] ** 2 for which in (a, b))
-    own_ab = shift.metric[:, a, b] / (plain[a] * plain[b])
-    sum_sum, difference_difference = (own_a + own_b + 2 * own_ab) / along**2, (own_a + own_b - 2 * own_ab) / across**2
-    sum_difference = (own_a - own_b) / (along * across)
-    square = shift.square[:, a, b], shift.square[:, a, a], shift.square[:, b, b]
-    inner = shift.unbiased[a, b]
-    size_a, size_b = length[a], length[b]
     grid = np.linspace(-1, 1, steps)
-    below = np.empty((steps, len(a)))
-    for index, rho in enumerate(grid):
-        half = np.sqrt((1 + rho) / 2), np.sqrt((1 - rho) / 2)
-        common = half[0] ** 2 * variance[0] + half[1] ** 2 * variance[1]
-        mixed = 2 * half[0] * half[1] * covariance
-        true_a = size_a * np.sqrt(np.clip(aim_a / (common + mixed), 0.04, 1.0))
-        true_b = size_b * np.sqrt(np.clip(aim_b / (common - mixed), 0.04, 1.0))
-        true_a_noise_a = true_a * (half[0] * sum_a + half[1] * difference_a)
-        true_a_noise_b = true_a * (half[0] * sum_b + half[1] * difference_b)
-        true_b_noise_a = true_b * (half[0] * sum_a - half[1] * difference_a)
-        true_b_noise_b = true_b * (half[0] * sum_b - half[1] * difference_b)
-        part, rest = half[0] ** 2 * sum_sum, half[1] ** 2 * difference_difference
-        turn = 2 * half[0] * half[1] * sum_difference
-        drawn_inner = size_a * size_b * (part - rest) + true_a_noise_b + true_b_noise_a + square[0]
-        drawn_a = np.maximum(size_a**2 * (part + rest + turn) + 2 * true_a_noise_a + square[1], 0.0)
-        drawn_b = np.maximum(size_b**2 * (part + rest - turn) + 2 * true_b_noise_b + square[2], 0.0)
-        observed = inner - rho * size_a * size_b
-        below[index] = (drawn_inner - rho * np.sqrt(drawn_a * drawn_b) <= observed).mean(axis=0)
+    below = _worlds(shift, *pairs[known].T).shares_below(grid)
     result[known] = np.column_stack([_crossing(grid, below, 1 - level / 2), _crossing(grid, below, level / 2)])
     return result
+
+
+# Products of two vectors with themselves and with each other: (of the first, of the second, of both).
+Products = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The planes of pairs of observed shifts, each with two orthonormal axes.
+
+    The axes are the sum and the difference of the shifts' unit vectors u_a and u_b, divided by their lengths: `along` and
+    `across` (pairs,).
+    """
+
+    along: np.ndarray
+    across: np.ndarray
+
+    @classmethod
+    def of(cls, cosine: np.ndarray) -> Plane:
+        """From the cosines (pairs,) of the observed shifts: |u_a +- u_b|^2 = 2 +- 2 cosine. Parallel ones span none."""
+        cosine = np.clip(cosine, -1 + PARALLEL, 1 - PARALLEL)
+        return cls(np.sqrt(2 + 2 * cosine), np.sqrt(2 - 2 * cosine))
+
+    def vector(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates of a vector from its inner products with u_a and u_b."""
+        return (a + b) / self.along, (a - b) / self.across
+
+    def form(self, a: np.ndarray, b: np.ndarray, ab: np.ndarray) -> Products:
+        """A quadratic form on the axes, from its values on u_a and u_b."""
+        first, second = (a + b + 2 * ab) / self.along**2, (a + b - 2 * ab) / self.across**2
+        return first, second, (a - b) / (self.along * self.across)
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Experiments simulated around pairs of shifts a and b with any true cosine; docs/method.md, section 6.
+
+    Arrays are (pairs,), or (draws, pairs) where they are drawn. length_a, length_b: of the true shifts. inner: observed,
+    cross-fitted. On the axes of the plane: the noise's variance `spread`, the products `metric` in the units of each
+    simulated experiment, and its noise `noise_a`, `noise_b` in each shift. aim_a, aim_b: unbiased variance of the noise
+    along each true shift. square: products of the noise with itself, less the part that cross-fitting takes out.
+    """
+
+    length_a: np.ndarray
+    length_b: np.ndarray
+    inner: np.ndarray
+    spread: Products
+    metric: Products
+    noise_a: tuple[np.ndarray, np.ndarray]
+    noise_b: tuple[np.ndarray, np.ndarray]
+    aim_a: np.ndarray
+    aim_b: np.ndarray
+    square: Products
+
+    def shares_below(self, grid: np.ndarray) -> np.ndarray:
+        """Shares (grid, pairs) of the worlds with each true cosine whose T is no larger than the observed one."""
+        below = np.empty((len(grid), len(self.inner)))
+        for index, rho in enumerate(grid):
+            # The true shifts lie on either side of the first axis, at half their angle: its cosine and sine.
+            cosine, sine = half = np.sqrt((1 + rho) / 2), np.sqrt((1 - rho) / 2)
+            spread_a, spread_b, _ = _on_true_shifts(self.spread, half)
+            metric_a, metric_b, metric_ab = _on_true_shifts(self.metric, half)
+            # An observed shift contains noise, which points where noise is large, so the variance along it is exaggerated.
+            damped_a = self.length_a * np.sqrt(np.clip(self.aim_a / spread_a, LEAST_SHARE, 1.0))
+            damped_b = self.length_b * np.sqrt(np.clip(self.aim_b / spread_b, LEAST_SHARE, 1.0))
+            # Inner products of a true shift with the noise in a shift.
+            a_a, a_b = (damped_a * (cosine * first + sine * second) for first, second in (self.noise_a, self.noise_b))
+            b_a, b_b = (damped_b * (cosine * first - sine * second) for first, second in (self.noise_a, self.noise_b))
+            square_a, square_b, square_ab = self.square
+            inner = self.length_a * self.length_b * metric_ab + a_b + b_a + square_ab
+            squared_a = np.maximum(self.length_a**2 * metric_a + 2 * a_a + square_a, 0.0)
+            squared_b = np.maximum(self.length_b**2 * metric_b + 2 * b_b + square_b, 0.0)
+            observed = self.inner - rho * self.length_a * self.length_b
+            below[index] = (inner - rho * np.sqrt(squared_a * squared_b) <= observed).mean(axis=0)
+        return below
+
+
+def _worlds(shift: Shifts, a: np.ndarray, b: np.ndarray) -> Worlds:
+    """Of the pairs of shifts a (pairs,) and b (pairs,), whose lengths are identifiable."""
+    length, plain = np.sqrt(np.maximum(np.diag(shift.unbiased), 0.0)), np.sqrt(np.diag(shift.plain))
+    plane = Plane.of(shift.plain[a, b] / (plain[a] * plain[b]))
+
+    def form(matrix: np.ndarray) -> Products:
+        """On the axes of the plane, from inner products (..., C, C) of plain shifts."""
+        own_a, own_b = (matrix[..., which, which] / plain[which] ** 2 for which in (a, b))
+        return plane.form(own_a, own_b, matrix[..., a, b] / (plain[a] * plain[b]))
+
+    noise_a, noise_b = (
+        plane.vector(shift.cross[:, a, which] / plain[a], shift.cross[:, b, which] / plain[b]) for which in (a, b)
+    )
+    aim_a, aim_b = (np.diag(shift.spread - shift.excess)[which] / length[which] ** 2 for which in (a, b))
+    return Worlds(
+        length_a=length[a],
+        length_b=length[b],
+        inner=shift.unbiased[a, b],
+        spread=form(shift.spread),
+        metric=form(shift.metric),
+        noise_a=noise_a,
+        noise_b=noise_b,
+        aim_a=aim_a,
+        aim_b=aim_b,
+        square=(shift.square[:, a, a], shift.square[:, b, b], shift.square[:, a, b]),
+    )
+
+
+def _on_true_shifts(form: Products, half: tuple[float, float]) -> Products:
+    """A quadratic form, given on the axes, on the unit vectors of the two true shifts. half: cosine and sine."""
+    cosine, sine = half
+    part, rest, turn = cosine**2 * form[0], sine**2 * form[1], 2 * cosine * sine * form[2]
+    return part + rest + turn, part + rest - turn, part - rest
 
 
 def permutation_p(
