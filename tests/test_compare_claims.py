@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from worlds import DATA_FAMILIES, world
 
+from diversity_spectra.compare.benefits import by_run
 from diversity_spectra.compare.claims import Missing
 from diversity_spectra.compare.metric import _add_diversity
 from diversity_spectra.compare.options import Options
@@ -203,3 +204,12 @@ def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
     vague = tables["diversity"].copy()
     vague.loc[vague["training_set"] == "real", ["low", "high"]] = 0.0, 100.0
     assert details(compare({**tables, "diversity": vague}, FAST), "c") == known
+
+
+def test_out_of_distribution_kinds_weigh_the_same_and_not_sets():
+    rows = [("none", 0.9), ("natural", 0.2), *(("corruption", score) for score in (0.4, 0.5, 0.6)), ("synthetic", 0.0)]
+    table = pd.DataFrame(rows, columns=["shift", "accuracy"]).assign(condition="a", seed=0)
+    scores = by_run(table, "accuracy").loc[("a", 0)]
+    assert scores.to_dict() == pytest.approx({"none": 0.9, "natural": 0.2, "corruption": 0.5, "ood": 0.35})
+    alone = by_run(table[table["shift"] != "natural"], "accuracy").loc[("a", 0)]
+    assert np.isnan(alone["natural"]) and alone["ood"] == pytest.approx(0.5)

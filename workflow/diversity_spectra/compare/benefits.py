@@ -11,14 +11,18 @@ from scipy import stats
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.shift import group_means
 
-BENEFITS = (
-    "id_accuracy",
-    "ood_accuracy",
-    "natural_accuracy",
-    "corruption_accuracy",
-    "calibration",
-    "ood_calibration",
-)
+KINDS = ("none", "natural", "corruption")  # of test sets, by how they are shifted from the training images
+
+# Each benefit by its score and kind of test set, as `by_run` gives them.
+BENEFITS = {
+    "id_accuracy": ("accuracy", "none"),
+    "ood_accuracy": ("accuracy", "ood"),
+    "natural_accuracy": ("accuracy", "natural"),
+    "corruption_accuracy": ("accuracy", "corruption"),
+    "calibration": ("ece", "none"),
+    "ood_calibration": ("ece", "ood"),
+}
+SIGNS = {"accuracy": 1.0, "ece": -1.0}  # the expected calibration error is better the lower it is
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Benefits:
 
     def contrast(self, weights: dict[str, float], benefit: str, level: float) -> tuple[float, float, float]:
         """Weighted sum of condition means with its interval at 1 - level: (effect, low, high), NaN if not known."""
-        column = BENEFITS.index(benefit)
+        column = list(BENEFITS).index(benefit)
         rows = [self.conditions.index(name) for name in weights]
         factors = np.array(list(weights.values()))
         effect = float(factors @ self.mean[rows, column])
@@ -51,26 +55,22 @@ class Benefits:
         return self.contrast({condition: 1.0, self.conditions[0]: -1.0}, benefit, level)
 
 
-def benefits(evaluation: pd.DataFrame, conditions: list[str]) -> Benefits:
-    """Benefits of one model's conditions.
+def by_run(evaluation: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A score of each run (condition, seed) on each kind of test set: its mean over the sets of that kind.
 
-    Out-of-distribution accuracy is the mean over kinds of shift (natural, corruption) of the mean over their sets, so
-    that many corruptions do not drown one natural set. Calibration is minus the expected calibration error.
+    Columns are KINDS, NaN where there is no such set, and `ood`, out of distribution: the mean over the natural and the
+    corruption kind, as far as there are both, so that many corruptions do not drown one natural set.
     """
+    of_kind = {kind: evaluation[evaluation["shift"] == kind] for kind in KINDS}
+    scores = pd.DataFrame({kind: sets.groupby(["condition", "seed"])[score].mean() for kind, sets in of_kind.items()})
+    return scores.assign(ood=scores[["natural", "corruption"]].mean(axis=1))
+
+
+def benefits(evaluation: pd.DataFrame, conditions: list[str]) -> Benefits:
+    """Benefits of one model's conditions."""
     evaluation = evaluation[evaluation["condition"].isin(conditions)]
-    runs = evaluation.groupby(["condition", "seed"]).size().index
-    per_run = pd.DataFrame(index=runs, columns=list(BENEFITS), dtype=float)
-
-    def kind(score: str, name: str) -> pd.Series:
-        chosen = evaluation[evaluation["shift"] == name]
-        return chosen.groupby(["condition", "seed"])[score].mean().reindex(runs)
-
-    per_run["id_accuracy"] = kind("accuracy", "none")
-    per_run["natural_accuracy"] = kind("accuracy", "natural")
-    per_run["corruption_accuracy"] = kind("accuracy", "corruption")
-    per_run["ood_accuracy"] = per_run[["natural_accuracy", "corruption_accuracy"]].mean(axis=1)
-    per_run["calibration"] = -kind("ece", "none")
-    per_run["ood_calibration"] = -pd.concat([kind("ece", "natural"), kind("ece", "corruption")], axis=1).mean(axis=1)
+    scores = {score: sign * by_run(evaluation, score) for score, sign in SIGNS.items()}
+    per_run = pd.DataFrame({name: scores[score][kind] for name, (score, kind) in BENEFITS.items()})
     group = per_run.index.get_level_values("condition").map(conditions.index).to_numpy(dtype=int)
     values = per_run.to_numpy(dtype=float)
     noise = fit(values, group, np.arange(len(BENEFITS)))

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from diversity_spectra.augment.kinds import KINDS
+from diversity_spectra.compare.benefits import by_run
 from diversity_spectra.compare.features import FAMILIES, without_failed_fits
 from diversity_spectra.compare.features import MEASURES as COMPARED
 from diversity_spectra.compare.noise import fit
@@ -97,15 +98,13 @@ class Material:
         return [family for family in FAMILIES[1:] if family in present]
 
     def evaluation(self, model: str) -> pd.DataFrame:
-        """One row per run: accuracy and ece by kind of shift (`accuracy|natural`), mean over the sets of that kind."""
+        """One row per run: accuracy and ece by kind of test set (`accuracy|natural`), of the kinds that there are."""
         table = self.table("evaluation", model)
         if table.empty:
             return pd.DataFrame(columns=["condition", "seed"])
-        wide = table.pivot_table(
-            index=["condition", "seed"], columns="shift", values=["accuracy", "ece"], aggfunc="mean"
-        )
-        wide.columns = [f"{score}|{shift}" for score, shift in wide.columns]
-        return wide.reset_index()
+        wide = pd.concat({score: by_run(table, score) for score in ("accuracy", "ece")}, axis=1)
+        wide.columns = [f"{score}|{kind}" for score, kind in wide.columns]
+        return wide.dropna(axis=1, how="all").dropna(how="all").reset_index()
 
     def matrix(self, model: str) -> str:
         """`W`, or `dW` where the regularisers shift its measures more: figures show what the controls detect."""

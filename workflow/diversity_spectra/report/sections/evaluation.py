@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from diversity_spectra.compare.benefits import by_run
 from diversity_spectra.report.marks import baseline_band, run_marks
 from diversity_spectra.report.material import Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
@@ -143,15 +144,13 @@ def scores(material: Material, model: str) -> Table:
     if table.empty:
         return Table([], [])
     sets = list(dict.fromkeys(table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index))["set"]))
-    columns = {f"accuracy, {name}": _by_run(table[table["set"] == name], "accuracy") for name in sets}
-    inside, outside = table[table["shift"] == "none"], table[table["shift"] != "none"]
-    # Kinds of shift weigh the same, as in compare.benefits: many corruptions do not drown one natural set.
-    outside = outside.groupby(["condition", "seed", "shift"], as_index=False).mean(numeric_only=True)
+    runs = {f"accuracy, {name}": table[table["set"] == name].rename(columns={"accuracy": "value"}) for name in sets}
     for score, text in (("ece", "calibration error"), ("nll", "neg. log-likelihood"), ("brier", "Brier score")):
-        for part, where in ((inside, "test"), (outside, "mean out of distribution")):
-            if score in table and len(part):
-                columns[f"{text}, {where}"] = _by_run(part, score)
-    summaries = {name: summarise(rows, "value", material.level) for name, rows in columns.items()}
+        by_kind = by_run(table, score) if score in table else pd.DataFrame(columns=["none", "ood"])
+        for kind, where in (("none", "test"), ("ood", "mean out of distribution")):
+            if by_kind[kind].notna().any():
+                runs[f"{text}, {where}"] = by_kind[kind].rename("value").reset_index()
+    summaries = {name: summarise(values, "value", material.level) for name, values in runs.items()}
     counts = table.drop_duplicates(["condition", "seed"])["condition"].value_counts()
     rows = []
     for condition in material.conditions(model)["condition"]:
@@ -160,11 +159,7 @@ def scores(material: Material, model: str) -> Table:
             for part in summaries.values()
         ]
         rows.append([told(condition), str(counts.get(condition, 0)), *cells])
-    return Table(["condition", "runs", *columns], rows)
-
-
-def _by_run(table: pd.DataFrame, score: str) -> pd.DataFrame:
-    return table.groupby(["condition", "seed"])[score].mean().rename("value").reset_index()
+    return Table(["condition", "runs", *runs], rows)
 
 
 def facts(material: Material) -> dict[str, object]:
