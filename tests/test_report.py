@@ -158,8 +158,10 @@ def test_names_are_escaped(material: Material, figures: dict[str, Drawn]) -> Non
 
 def test_page_opens_with_the_controls_and_then_the_claims(material: Material) -> None:
     text = render(material, {})
-    order = [text.index(f'id="{name}"') for name in ("answer", "controls", "claims", "run", "data", "provenance")]
+    names = ["answer", "controls", "claims", *(section.name for section in sections.SECTIONS[1:]), "provenance"]
+    order = [text.index(f'id="{name}"') for name in names]
     assert order == sorted(order)
+    assert all(f'<a href="#{section.name}">{section.title}</a>' in text for section in sections.SECTIONS)
     for claim in material.tables["claims"].itertuples():
         assert claim.statement in text
         assert f'class="pill {claim.verdict}"' in text

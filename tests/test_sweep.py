@@ -6,6 +6,8 @@ Long because all of it looks at one pair of finished experiments.
 from __future__ import annotations
 
 import copy
+import html
+import json
 import random
 import re
 import shutil
@@ -426,6 +428,9 @@ def test_a_sweep_runs_as_one_workflow(swept: Checkout) -> None:
         assert (results / "seeds/figures" / f"{figure.name}.png").stat().st_size > 1000
     page = (results / "seeds/report.html").read_text()
     assert 'href="../few_seeds/report.html"' in page and "embedded MNIST digits" in page
+    facts = json.loads((results / "seeds/spec.json").read_text())["figures"]
+    assert [(fact["name"], fact["title"]) for fact in facts] == [(figure.name, figure.title) for figure in FIGURES]
+    assert all(fact["caption"] in html.unescape(page) for fact in facts)
     assert "Some experiments share runs" in page
 
 

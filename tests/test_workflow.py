@@ -58,6 +58,8 @@ def test_everything_promised_is_there(finished: Checkout) -> None:
         for suffix in ("svg", "png"):
             assert (results / "figures" / f"{figure.name}.{suffix}").stat().st_size > 1000
     assert "<html" in (results / "report.html").read_text()[:500]
+    named = [fact["name"] for fact in json.loads((results / "spec.json").read_text())["figures"]]
+    assert named == [figure.name for figure in figures(load(ROOT / TINY))]
     spectra = pd.read_parquet(results / "tables" / "spectra.parquet")
     assert {"W", "dW"} <= set(spectra["matrix"])
     runs = pd.read_parquet(results / "tables" / "runs.parquet")
