@@ -17,36 +17,26 @@ if not workflow.overwrite_configfiles:
     configfile: "config.yaml"
 
 
-try:
-    # These import the kinds of augmentation, to which users add their own.
-    from diversity_spectra.planning import experiments, leftover, upgrades
-    from diversity_spectra.planning.graph import steps
-    from diversity_spectra.planning.lock import claim, hold
-    from diversity_spectra.planning.union import plan_all
+include: "workflow/rules/common.smk"
 
-    # Read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
-    PLAN = plan_all(experiments.load(*workflow.configfiles, changes=workflow.config_settings.config))
-except UserError as error:
-    # One line per mistake, and no traceback: nothing of the workflow is at fault.
-    print(error.told(), file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(2)
+
+wildcard_constraints:
+    item=r".+-[0-9a-f]{12}",
+    seed=r"\d+",
 
 
 onstart:
     # One workflow at a time works on an experiment or on a shared result; locks go with the process, however it ends.
     try:
-        for name in RESULTS:
-            hold(name)
-        claim(PLAN.experiments.name, {f"{step.job.stage}/{step.job.item}" for step in steps(PLAN) if step.open})
+        notes, cancelled = start.begin(WORK, on_cluster=workflow.executor_plugin.name == "slurm")
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    for note in [*PLAN.notes, *upgrades.notes(PLAN)]:
+    for note in notes:
         logger.warning(f"note: {note}")
     # On a cluster the jobs of a workflow that was killed live on. What they were making when this one looked for results
     # may be gone with them, so it looks again.
-    if workflow.executor_plugin.name == "slurm" and (jobs := leftover.cancel(PLAN.names)):
-        print("note: cancelled what a killed workflow left in the queue:", *jobs, file=sys.stderr, flush=True)
+    if cancelled:
+        print("note: cancelled what a killed workflow left in the queue:", *cancelled, file=sys.stderr, flush=True)
         os.execv(sys.executable, sys.orig_argv)
     # With a limit of new jobs per second Snakemake looks for jobs again a second after each look, and every job that ends
     # adds a look of its own: after some hundred jobs it does little else. Submitting is slower than its limit of 100.
@@ -57,9 +47,6 @@ localrules:
     all,
 
 
-include: "workflow/rules/common.smk"
-
-
 # Rules call `diversity-spectra`, which lies beside this interpreter also where the environment is not activated.
 # It takes the place of the shell, which would end at once on a cluster's SIGTERM, and the job with it, while a training
 # still saves its state.
@@ -67,11 +54,9 @@ shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH;
 
 
 rule all:
-    """Everything of every experiment, and of the sweep where there is one: tables, figures and the report."""
+    """Everything of every experiment, and of the sweep where there is one, as far as it is still to be made."""
     input:
-        [f"results/{name}/report.html" for name in RESULTS],
-        [f"results/{name}/tables/{table}.parquet" for name, (tables, _) in RESULTS.items() for table in tables],
-        [f"results/{name}/figures/{figure.name}.svg" for name, (_, drawings) in RESULTS.items() for figure in drawings],
+        TARGETS,
 
 
 include: "workflow/rules/data.smk"

@@ -17,12 +17,18 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from diversity_spectra import provenance  # noqa: E402 (this checkout's package)
 from diversity_spectra.cli import SUBCOMMANDS  # noqa: E402
 from diversity_spectra.columns import TABLES, expand  # noqa: E402
-from diversity_spectra.config import schema  # noqa: E402
-from diversity_spectra.planning import experiments  # noqa: E402
-from diversity_spectra.planning.union import Union, plan_all  # noqa: E402
+from diversity_spectra.config import experiments, schema  # noqa: E402
+from diversity_spectra.planning.steps import Work  # noqa: E402
 from diversity_spectra.report.sections import FIGURES  # noqa: E402
-from diversity_spectra.sweep import FIGURES as SWEEP_FIGURES  # noqa: E402
+from diversity_spectra.stages import kinds  # noqa: E402
+from diversity_spectra.sweep.figures import FIGURES as SWEEP_FIGURES  # noqa: E402
 
+# The rule file of each kind of job.
+STAGE_OF = {
+    rule: path.stem
+    for path in (ROOT / "workflow/rules").glob("*.smk")
+    for rule in re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
 MADE = "<!-- Made by `make reference`; do not edit. -->\n"
 
 
@@ -30,7 +36,7 @@ def pages() -> dict[str, str]:
     """Text of every generated file, by its path in the checkout."""
     architecture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     sweep = {"sweep": "all", "base": "config.yaml", "experiments": {"one": {}}}
-    made = plan_all(experiments.parse(sweep, folder=ROOT))
+    made = Work(experiments.parse(sweep, folder=ROOT))
     for name, part in (("stages", stages(made)), ("packages", packages())):
         architecture = filled(architecture, name, part)
     reference = {"config": configuration(), "tables": tables(), "commands": commands(), "figures": figures()}
@@ -201,7 +207,7 @@ complete -o default -W "{" ".join(SUBCOMMANDS)}" diversity-spectra
 """
     for name, (module, summary) in SUBCOMMANDS.items():
         parser = argparse.ArgumentParser(prog=f"diversity-spectra {name}", description=summary)
-        importlib.import_module(module).configure(parser)
+        importlib.import_module(f"diversity_spectra.{module}").configure(parser)
         text += _command("##", parser, summary)
     return text
 
@@ -256,24 +262,19 @@ report shows all of them. `spec.json` beside the report lists them with their ca
 # ---------------------------------------------------------------- architecture
 
 
-def stages(made: Union) -> str:
-    """Which rule reads the results of which, by rule file: a job's JSON names the places of all that it reads."""
-    places = {job.place: stage for stage, jobs in made.jobs.items() for job in jobs.values() if job.place}
+def stages(made: Work) -> str:
+    """Which rule reads the results of which, by rule file."""
+    makers = {job.out: job.kind for job in made.jobs.values()}
     edges = set()
-    for stage, jobs in made.jobs.items():
-        for job in jobs.values():
-            read = json.dumps([job.settings, job.inputs])
-            sources = set(re.findall(r"results/cache/(\w+)/", read)) | {places[p] for p in places if f'"{p}"' in read}
-            edges |= {(source, stage) for source in sources}
-    files = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk")}
+    for job in made.jobs.values():
+        read = re.findall(r"results/cache/[^\"]*?-[0-9a-f]{12}(?=[/\"])", json.dumps(job.inputs))
+        edges |= {(makers[folder], job.kind) for folder in read}
     lines = ["flowchart LR"]
-    order = list(SUBCOMMANDS)
-    for file in sorted(files.keys() - {"common"}, key=order.index):
-        rules = re.findall(r'^ *rule (\w+):|^ +f"(\w+)_\{(?:block|experiment)', files[file], re.MULTILINE)
-        lines.append(f"  subgraph {file}_smk [{file}.smk]")
-        lines += [f"    {rule or block}" for rule, block in rules]
+    for stage in dict.fromkeys(STAGE_OF[kind] for kind in kinds()):
+        lines.append(f"  subgraph {stage}_smk [{stage}.smk]")
+        lines += [f"    {kind}" for kind in kinds() if STAGE_OF[kind] == stage]
         lines.append("  end")
-    lines += [f"  {source} --> {stage}" for source, stage in sorted(edges) if source != stage]
+    lines += [f"  {source} --> {kind}" for source, kind in sorted(edges)]
     return "```mermaid\n" + "\n".join(lines) + "\n```\n"
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,15 @@ class Checkout:
 
     def snakemake(self, *arguments: str, config: str = TINY, **options: object) -> subprocess.CompletedProcess:
         return self.run("snakemake", "--configfile", config, "--logger", "progress", *arguments, **options)
+
+
+JOB = re.compile(r"^would run (\S+)", re.MULTILINE)
+
+
+def would_run(checkout: Checkout, config: str = TINY) -> Counter:
+    """Jobs by stage that a dry run lists."""
+    done = checkout.snakemake("-n", config=config)
+    return Counter(JOB.findall((done.stdout + done.stderr).replace(":", " ")))
 
 
 def copy_checkout(folder: Path) -> Checkout:

@@ -11,9 +11,10 @@ import yaml
 from conftest import ROOT, copy_checkout
 
 from diversity_spectra import imageset
+from diversity_spectra.augment.job import Step
 from diversity_spectra.augment.kinds import KINDS, Kind
 from diversity_spectra.augment.recipe import augmented, mix
-from diversity_spectra.config import Augmentation
+from diversity_spectra.conditions.families.augmentation import Augmentation
 from diversity_spectra.errors import UserError
 
 CLASSES = ["a", "b"]
@@ -68,7 +69,7 @@ def test_a_kind_that_makes_no_image_is_named(monkeypatch, change, given) -> None
     with pytest.raises(
         UserError, match=rf"augmentation wrong made an image {given}, expected \(1, 6, 6\) of torch.uint8"
     ):
-        augmented(np.full((6, 6, 1), 9, dtype=np.uint8), [("wrong", 1.0)], 0, 0, "real", 0)
+        augmented(np.full((6, 6, 1), 9, dtype=np.uint8), [Step(kind="wrong", level=1.0)], 0, 0, "real", 0)
 
 
 def test_every_kind_in_the_configuration_is_there() -> None:
@@ -84,7 +85,7 @@ def test_kinds_change_images_more_at_higher_levels(kind: str, channels: int) -> 
     images[:, 8:20, 8:20] = random.integers(100, 255, (24, 12, 12, channels))
 
     def changed(level: float) -> float:
-        variants = [augmented(image, ((kind, level),), 0, 0, "real", i) for i, image in enumerate(images)]
+        variants = [augmented(image, [Step(kind=kind, level=level)], 0, 0, "real", i) for i, image in enumerate(images)]
         assert all(v.shape == images.shape[1:] and v.dtype == np.uint8 for v in variants)
         return float(np.mean([np.abs(v.astype(int) - i).mean() for v, i in zip(variants, images, strict=True)]))
 
@@ -94,14 +95,14 @@ def test_kinds_change_images_more_at_higher_levels(kind: str, channels: int) -> 
 
 def test_a_variant_depends_on_its_image_and_copy_only() -> None:
     image = np.random.default_rng(1).integers(0, 255, (28, 28, 1), dtype=np.uint8)
-    first = augmented(image, (("rotation", 30.0),), 0, 0, "real", 7)
-    assert np.array_equal(first, augmented(image, (("rotation", 30.0),), 0, 0, "real", 7))
-    assert not np.array_equal(first, augmented(image, (("rotation", 30.0),), 1, 0, "real", 7))
+    first = augmented(image, [Step(kind="rotation", level=30.0)], 0, 0, "real", 7)
+    assert np.array_equal(first, augmented(image, [Step(kind="rotation", level=30.0)], 0, 0, "real", 7))
+    assert not np.array_equal(first, augmented(image, [Step(kind="rotation", level=30.0)], 1, 0, "real", 7))
 
 
 def test_noise_has_the_level_it_says() -> None:
     image = np.full((64, 64, 1), 128, np.uint8)
-    noisy = augmented(image, (("gaussian_noise", 0.1),), 0, 0, "real", 0).astype(float)
+    noisy = augmented(image, [Step(kind="gaussian_noise", level=0.1)], 0, 0, "real", 0).astype(float)
     assert abs(noisy.std() / 255 - 0.1) < 0.005
 
 

@@ -12,10 +12,15 @@ import pytest
 import yaml
 
 from diversity_spectra import config
+from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import expand
-from diversity_spectra.config import ConfigError, load, parse, read_yaml
-from diversity_spectra.config.experiment import architectures
-from diversity_spectra.planning import experiments
+from diversity_spectra.config import ConfigError, experiments, load, parse, read_yaml
+from diversity_spectra.data.job import Digits
+from diversity_spectra.diversity.job import Diversity
+from diversity_spectra.finetune.job import architectures
+from diversity_spectra.generate.kinds.ddpm import Ddpm
+from diversity_spectra.report.job import Report
+from diversity_spectra.spectra.job import Spectra
 
 ROOT = Path(__file__).parent.parent
 MODEL = {"name": "mlp", "architecture": "mlp_small", "steps": 2, "lr": 1e-3}
@@ -36,12 +41,12 @@ def test_the_default_names_every_key() -> None:
     """config.yaml is the manual: what it leaves out is a key of another kind of data set or generator."""
     values = read_yaml(ROOT / "config.yaml")
     for section, model in (
-        ("generator", config.Ddpm),
-        ("data", config.Digits),
-        ("diversity", config.Diversity),
-        ("spectra", config.Spectra),
-        ("compare", config.Compare),
-        ("report", config.Report),
+        ("generator", Ddpm),
+        ("data", Digits),
+        ("diversity", Diversity),
+        ("spectra", Spectra),
+        ("compare", Compare),
+        ("report", Report),
         ("execution", config.Execution),
     ):
         assert set(values[section]) == set(model.model_fields), section

@@ -92,10 +92,9 @@ def outcome(path: Path) -> str:
     except UserError as error:
         assert "\n" not in str(error)
         return "refused"
-    for jobs in made.jobs.values():
-        for job in jobs.values():
-            inside = Path(job.out).resolve().is_relative_to(Path("results").resolve())
-            assert inside and ".." not in Path(job.out).parts, job.out
+    for job in made.jobs:
+        inside = Path(job.out).resolve().is_relative_to(Path("results").resolve())
+        assert inside and ".." not in Path(job.out).parts, job.out
     return "planned"
 
 

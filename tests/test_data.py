@@ -14,7 +14,7 @@ from diversity_spectra.data import digits, folder
 from diversity_spectra.data.corruptions import LEVELS, corrupt
 from diversity_spectra.data.split import stratified
 from diversity_spectra.errors import UserError
-from diversity_spectra.provenance import canonical
+from diversity_spectra.jobs import canonical
 
 RANDOM = np.random.default_rng(0)
 
@@ -133,7 +133,7 @@ def test_an_empty_class_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) 
 
 
 def test_a_damaged_image_set_is_named(tmp_path: Path) -> None:
-    source = {"kind": "digits", "train_per_class": 2, "test_per_class": 2, "pool_per_class": 0}
+    source = {"kind": "digits", "train_per_class": 2, "test_per_class": 2, "pool_per_class": 1}
     make(tmp_path / "set", source)
     with (tmp_path / "set" / "images.npy").open("r+b") as stream:
         stream.truncate(200)

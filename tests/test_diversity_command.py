@@ -37,7 +37,7 @@ def stub(monkeypatch):
             return torch.nn.functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
 
     def create(network, classes, weights):
-        seen.asked = (network["architecture"], weights, classes, network["channels"], network["image_size"])
+        seen.asked = (network.architecture, weights, classes, network.channels, network.image_size)
         return Network()
 
     module = types.ModuleType("models")
@@ -88,9 +88,9 @@ def test_a_set_of_identical_copies_scores_as_the_plain_one(tmp_path):
 
 def test_only_the_images_of_the_subsamples_are_embedded(tmp_path, stub):
     folder = write_set(tmp_path / "set", per_class=50)
-    options = ("--embedding", "net:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
+    options = ("--embedding", "resnet18:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
     assert run(folder, *options) == 0
-    assert stub.asked == ("net", "embedded", 0, 3, 32)
+    assert stub.asked == ("resnet18", "embedded", 0, 3, 32)
     assert sum(map(len, stub.batches)) <= 2 * 2 * 4
     assert "embedding" in set(pd.read_parquet(tmp_path / "out.parquet")["kernel"])
 
@@ -211,7 +211,7 @@ class TestEmbedding:
         images = np.lib.format.open_memmap(tmp_path / "i.npy", "w+", np.uint8, (300, 8, 8, 1))
         images[:] = np.random.default_rng(0).integers(0, 256, images.shape)
         indices = np.random.default_rng(1).permutation(300)[:200]
-        model, mean, std = embedding.load("net", 32)
+        model, mean, std = embedding.load("resnet18", 32)
         rows = embedding.embed(images, indices, model, 32, mean, std)
         assert [len(batch) for batch in stub.batches] == [128, 72]
         one = embedding.embed(images, indices[150:151], model, 32, mean, std)
@@ -220,7 +220,7 @@ class TestEmbedding:
     def test_names_and_scaling(self, stub):
         assert embedding.split_name("vit_base:none") == ("vit_base", "none")
         assert embedding.split_name("vit_base") == ("vit_base", "hub")
-        assert embedding.load("net:embedded", 32)[1:] == ((0.5,) * 3, (0.25,) * 3)
+        assert embedding.load("resnet18:embedded", 32)[1:] == ((0.5,) * 3, (0.25,) * 3)
 
     def test_mistakes(self, stub):
         with pytest.raises(UserError, match="1 or 3 channels"):
@@ -231,7 +231,7 @@ class TestEmbedding:
 
         if not torch.cuda.is_available():
             with pytest.raises(UserError, match="no GPU"):
-                embedding.load("net", 32, "cuda")
+                embedding.load("resnet18", 32, "cuda")
 
     def test_the_default_gives_the_pooled_features_of_trained_weights(self):
         import torch

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, TINY, Checkout, copy_checkout
 
 from diversity_spectra.compare import TABLES
-from diversity_spectra.config import load
-from diversity_spectra.planning.plan import plan
+from diversity_spectra.config import experiments
+from diversity_spectra.planning.steps import Work
 
 pytestmark = pytest.mark.faults
 KILLS = 25
@@ -80,29 +80,34 @@ def test_results_that_cannot_be_written_are_said_in_one_line(small_disk: Checkou
     assert "Traceback" not in done.stderr
 
 
-STAGES = ("data", "generator", "shard", "generate", "augment", "diversity", "finetune", "evaluate", "spectra", "gather")
+STAGES = (
+    "data", "generator", "shard", "generate", "augment", "diversity", "finetune", "evaluate", "spectra", "gather",
+    "compare", "report",
+)  # fmt: skip
 
 
-def records(stage: str) -> list[str]:
-    """Files that stand for everything a stage makes."""
-    made = plan(load(ROOT / TINY))
-    if stage in ("finetune", "evaluate", "spectra"):
-        return [f"{getattr(run, stage).out}/seed-{seed}/spec.json" for run in made.runs for seed in run.seeds]
-    return [f"{job.out}/spec.json" for job in made.jobs[stage].values()]
+def targets(stage: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that stand for all that a stage has still to make."""
+    monkeypatch.chdir(folder)
+    made = Work(experiments.load(ROOT / TINY))
+    return [step.target for step in made.to_do if step.job.kind == stage]
 
 
-def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(finished: Checkout, small_disk: Checkout) -> None:
+def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(
+    finished: Checkout, small_disk: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = small_disk.folder / "results"
-    made = ["results/tiny/tables/runs.parquet", "results/tiny/report.html"]
-    for targets in [*map(records, STAGES), *([target] for target in made)]:
+    for stage in STAGES:
+        wanted = targets(stage, small_disk.folder, monkeypatch)
+        assert wanted, stage
         ballast = results / "ballast"
         free = os.statvfs(results)
         subprocess.run(["fallocate", "-l", str(free.f_bavail * free.f_frsize - 8192), ballast], check=True)
-        done = small_disk.snakemake("--cores", "1", *targets, check=False)
+        done = small_disk.snakemake("--cores", "1", *wanted, check=False)
         ballast.unlink()
-        assert done.returncode != 0, targets
+        assert done.returncode != 0, wanted
         failed = [line for line in done.stderr.splitlines() if line.startswith("FAILED")]
-        assert failed and all("No space left" in line for line in failed), (targets, done.stderr[-2000:])
-        small_disk.snakemake("--cores", "2", *targets)
+        assert failed and all("No space left" in line for line in failed), (wanted, done.stderr[-2000:])
+        small_disk.snakemake("--cores", "2", *targets(stage, small_disk.folder, monkeypatch))
     mine, theirs = tables(finished), tables(small_disk)
     assert [name for name in TABLES if mine[name] != theirs[name]] == []

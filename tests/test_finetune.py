@@ -28,36 +28,25 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.files import sha256
 from diversity_spectra.finetune import models, training
 from diversity_spectra.finetune.images import Images
+from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Training
 from diversity_spectra.finetune.pretrain import pretrain, quarter_turns
-from diversity_spectra.provenance import canonical
+from diversity_spectra.jobs import canonical
 from diversity_spectra.resume import Resume
 
-SETTINGS = {
-    "architecture": "mlp_small",
-    "image_size": 28,
-    "resize": "pad",
-    "channels": 1,
-    "steps": 30,
-    "batch_size": 8,
-    "lr": 1e-3,
-    "warmup": 0.1,
-    "clip": 1.0,
-    "freeze_norm": False,
-    "precision": "float32",
-    "flip": False,
-    "label_smoothing": 0.0,
-    "dropout": 0.3,
-    "dropout_where": "blocks",
-    "weight_decay": 0.5,
-    "seed": 0,
-}
+RECIPE = Training(steps=30, batch_size=8, lr=1e-3, dropout=0.3, dropout_where="blocks", weight_decay=0.5)
 
 
-def network(architecture: str, side: int = 32, channels: int = 3, **options: object) -> dict:
-    return {"architecture": architecture, "channels": channels, "image_size": side, "options": options}
+def network(architecture: str, side: int = 32, channels: int = 3, **options: object) -> Network:
+    return Network.model_construct(
+        architecture=architecture, channels=channels, image_size=side, options=options, resize="pad"
+    )
 
 
 MLP = network("mlp_small", 28, 1)
+
+
+def recipe(**changes: object) -> Training:
+    return Training(**{**RECIPE.model_dump(), **changes})
 
 
 @pytest.fixture
@@ -76,9 +65,8 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def job(out: str, **changes: object) -> str:
-    settings = {**SETTINGS, **changes}
-    key = f"{abs(hash(canonical(settings))):012x}"[:12]
-    return canonical({"key": key, "name": "mlp/x", "settings": settings, "inputs": {"train": "train"}, "out": out})
+    made = Finetune(name="mlp/x", network=MLP, training=recipe(**changes), train="train", folder=out)
+    return canonical(made.spec)
 
 
 def train(out: str, *seeds: int, **changes: object) -> int:
@@ -133,35 +121,35 @@ class Watch:
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_kappa_is_what_decay_alone_does(workdir: Path, ema: float) -> None:
     """With no gradient AdamW's decay shrinks every matrix by kappa, and no vector."""
-    settings = {**SETTINGS, "dropout": 0.0, "ema": ema}
+    settings = recipe(dropout=0.0, ema=ema)
     model = models.create(MLP, 2)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     images = imageset.load("train")
-    batches = Images(images.images, images.labels, 28, "pad", 1, models.normalisation(model), torch.device("cpu"))
+    batches = Images(images.images, images.labels, MLP, models.normalisation(model), torch.device("cpu"))
     # Constant logits have no gradient, so only the decay acts.
     model.forward = lambda batch: sum(p.sum() for p in model.parameters()) * 0 + torch.zeros(len(batch), 2)
 
     training.train(model, batches, settings, 0, Watch())
     kappa = training.decay_factor(settings)
-    assert kappa < 0.999 and (kappa > training.decay_factor({**settings, "ema": 0.0})) == bool(ema)
+    assert kappa < 0.999 and (kappa > training.decay_factor(recipe(dropout=0.0))) == bool(ema)
     for name, parameter in model.named_parameters():
         expected = before[name] * kappa if parameter.ndim > 1 else before[name]
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_averaged_weights_are_the_moving_average_over_the_steps(workdir: Path) -> None:
-    settings = {**SETTINGS, "ema": 0.8}
+    settings = recipe(ema=0.8)
     images = imageset.load("train")
 
-    def trained(settings: dict, after_step: Callable[[torch.nn.Module], object]) -> torch.nn.Module:
+    def trained(settings: Training, after_step: Callable[[torch.nn.Module], object]) -> torch.nn.Module:
         torch.manual_seed(0)
         model = models.create(MLP, 2, None, 0.3, "blocks")
-        batches = Images(images.images, images.labels, 28, "pad", 1, models.normalisation(model), torch.device("cpu"))
+        batches = Images(images.images, images.labels, MLP, models.normalisation(model), torch.device("cpu"))
         training.train(model, batches, settings, 0, Watch(lambda: after_step(model)))
         return model
 
     steps: list[torch.Tensor] = []
-    last = trained(SETTINGS, lambda model: steps.append(model.fc1.weight.detach().clone()))
+    last = trained(RECIPE, lambda model: steps.append(model.fc1.weight.detach().clone()))
     average = steps[0]
     for weight in [*steps[1:], last.fc1.weight.detach()]:
         average = 0.8 * average + 0.2 * weight
@@ -195,7 +183,7 @@ def test_a_missing_compiler_is_named(workdir: Path) -> None:
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    rates = [training.learning_rate(step, SETTINGS) for step in range(30)]
+    rates = [training.learning_rate(step, RECIPE) for step in range(30)]
     assert rates[2] == max(rates) == 1e-3 and rates[0] < rates[1] < rates[2] and rates[-1] < 1e-5
     assert rates[2:] == sorted(rates[2:], reverse=True)
 
@@ -239,7 +227,7 @@ def test_a_resumed_run_has_the_same_bits(workdir: Path, action: str, code: int, 
         [sys.executable, "-c", KILLED.format(at=17, action=action), *arguments], capture_output=True, text=True
     )
     assert killed.returncode == code, killed.stderr
-    assert not Path("resumed").exists()
+    assert not Path("resumed/seed-3").exists()
     again = subprocess.run([sys.executable, "-m", "diversity_spectra.cli", *arguments], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "resuming at step" in again.stderr
@@ -257,23 +245,12 @@ def test_a_damaged_state_is_ignored_and_named(workdir: Path, caplog: pytest.LogC
 
 
 def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:
-    wild = {"lr": 1e30, "clip": None, "steps": 40, "warmup": 0.0}
+    wild = {"weight_decay": 1e30, "clip": None, "steps": 40, "warmup": 0.0}
     assert train("out", 5, **wild) == 2
     error = capsys.readouterr().err
     assert "error: mlp/x, seed 5: the loss is" in error and "Traceback" not in error
     assert not Path("out/seed-5").exists()
-    recorded = [
-        "finetune",
-        "train",
-        "--job",
-        job("out", **wild),
-        "--device",
-        "cpu",
-        "--seeds",
-        "5",
-        "--record-divergence",
-    ]
-    assert main(recorded) == 0
+    assert train("out", 5, **wild, on_divergence="record") == 0
     assert json.loads(Path("out/seed-5/run.json").read_text())["diverged"] is True
 
 
@@ -293,7 +270,7 @@ def test_out_of_memory_halves_the_micro_batch(
 
     monkeypatch.setattr(Images, "batch", small)
     assert train("small", 0, dropout=0.0) == 0
-    assert sizes == [8, 4, 4] + [2] * 4 * SETTINGS["steps"]
+    assert sizes == [8, 4, 4] + [2] * 4 * RECIPE.steps
     assert "going on with 2 images at a time, 8 per step" in caplog.text
     plain, halved = (load_file(f"{out}/seed-0/model.safetensors") for out in ("plain", "small"))
     for name in plain:
@@ -371,7 +348,8 @@ def test_unknown_architecture_is_named() -> None:
 
 def test_images_are_the_same_from_memory_and_from_the_map(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = imageset.load("train")
-    arguments = (images.images, images.labels, 32, "pad", 3, ((0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    seen = network("mlp_small", 32)
+    arguments = (images.images, images.labels, seen, ((0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     held = Images(*arguments)
     monkeypatch.setattr("diversity_spectra.finetune.images.ON_DEVICE_BYTES", 0)
     mapped = Images(*arguments)
@@ -393,8 +371,8 @@ def test_a_missing_input_is_named(
 
 
 def test_a_corrupted_input_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:
-    digests = {"images.npy": sha256("train/images.npy")}
-    Path("train/spec.json").write_text(json.dumps({"outputs": digests}))
+    digests, size = {"images.npy": sha256("train/images.npy")}, Path("train/images.npy").stat().st_size
+    Path("train/spec.json").write_text(json.dumps({"outputs": digests, "sizes": {"images.npy": size}}))
     assert train("out", 0) == 0
     with Path("train/images.npy").open("r+b") as stream:
         stream.seek(5000)
@@ -412,17 +390,17 @@ def test_pretraining_learns_orientations(workdir: Path) -> None:
     random = np.random.default_rng(0)
     marked = random.integers(0, 60, (40, 28, 28, 1), dtype=np.uint8)
     marked[:, :8] += 180  # a bright edge tells which side is up
-    settings = {**SETTINGS, "dropout": 0.0, "steps": 60}
-    model, accuracy = pretrain(marked, settings, torch.device("cpu"), Resume("pretrain", "state", 300))
+    job = Pretrain(network=MLP, weights="pretrain", training=recipe(dropout=0.0, steps=60), images="pool")
+    model, accuracy = pretrain(marked, job, torch.device("cpu"), Resume("pretrain", "state", 300))
     assert accuracy > 0.9 and model.get_classifier().out_features == 4
 
 
 FROM_HUB = """
 import sys
 from diversity_spectra.cli import main
-from diversity_spectra.provenance import canonical
-settings = {"architecture": "test_resnet.r160_in1k", "weights": sys.argv[1], "channels": 3, "image_size": 32}
-job = {"key": "k", "name": "n", "settings": settings, "inputs": {}, "out": sys.argv[2]}
+from diversity_spectra.jobs import canonical
+settings = {"network": {"architecture": "test_resnet.r160_in1k", "image_size": 32}, "weights": sys.argv[1]}
+job = {"settings": settings, "inputs": {}, "out": sys.argv[2]}
 sys.exit(main(["finetune", "pretrained", "--job", canonical(job)]))
 """
 
@@ -458,17 +436,17 @@ def test_hub_weights_are_those_of_the_commit_and_the_commit_is_recorded(tmp_path
 
 
 def test_a_grey_network_of_timm_sees_one_channel() -> None:
-    network = {"architecture": "test_vit", "channels": 1, "image_size": 32}
-    model = models.create(network, 3)
+    grey = network("test_vit", 32, 1)
+    model = models.create(grey, 3)
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 1), dtype=np.uint8)
-    batches = Images(images, np.zeros(2, int), 32, "pad", 1, models.normalisation(model), torch.device("cpu"))
+    batches = Images(images, np.zeros(2, int), grey, models.normalisation(model), torch.device("cpu"))
     assert model(batches.batch(torch.arange(2))[0]).shape == (2, 3)
 
 
 def test_dropout_leaves_stochastic_depth_where_it_is() -> None:
-    network = {"architecture": "test_vit", "channels": 3, "image_size": 32, "options": {"drop_path_rate": 0.2}}
+    deep = network("test_vit", 32, 3, drop_path_rate=0.2)
 
     def depths(model: torch.nn.Module) -> list[float]:
         return [module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"]
 
-    assert depths(models.create(network, 3, None, 0.3, "blocks")) == depths(models.create(network, 3)) != []
+    assert depths(models.create(deep, 3, None, 0.3, "blocks")) == depths(models.create(deep, 3)) != []

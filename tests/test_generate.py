@@ -11,10 +11,10 @@ import pytest
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.generate import sources
-from diversity_spectra.provenance import canonical
+from diversity_spectra.jobs import canonical
 
-TRAIN = {"kind": "ddpm", "channels": [8, 16], "lr": 2e-3, "batch_size": 16, "train_steps": 10, "seed": 0}
-SAMPLE = {"kind": "ddpm", "images_per_class": 5, "inference_steps": 2, "guidance": 1.5, "seed": 0}
+TRAIN = {"kind": "ddpm", "channels": [8, 16], "lr": 2e-3, "batch_size": 16, "train_steps": 10}
+SAMPLE = {"kind": "ddpm", "images_per_class": 5, "inference_steps": 2, "guidance": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +26,22 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = random.integers(0, 255, (30, 28, 28, 1), dtype=np.uint8)
     meta = {"classes": ["a", "b", "c"], "source": {}}
     imageset.save(folder / "train", images, labels, pd.DataFrame({"source": labels}), meta)
-    run(["train"], {"settings": TRAIN, "inputs": {"images": str(folder / "train")}, "out": str(folder / "model")})
+    run(
+        ["train"],
+        {"settings": {"source": TRAIN}, "inputs": {"images": str(folder / "train")}, "out": str(folder / "model")},
+    )
     return folder
 
 
 def run(arguments: list[str], job: dict) -> None:
-    assert main(["generate", *arguments, "--job", canonical({"key": "k" * 12, **job})]) == 0
+    assert main(["generate", *arguments, "--job", canonical(job)]) == 0
 
 
 def sample(folder: Path, out: Path, batch: int, shard: list[int]) -> imageset.ImageSet:
-    inputs = {"generator": str(folder / "model"), "classes": str(folder / "train")}
+    inputs = {"generator": str(folder / "model"), "images": str(folder / "train")}
     run(
         ["sample", "--batch-size", str(batch)],
-        {"settings": {**SAMPLE, "shard": shard}, "inputs": inputs, "out": str(out)},
+        {"settings": {"source": SAMPLE, "shard": shard}, "inputs": inputs, "out": str(out)},
     )
     return imageset.load(out)
 

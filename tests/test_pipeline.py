@@ -12,7 +12,8 @@ import tiny_pipelines
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.errors import UserError
-from diversity_spectra.provenance import canonical
+from diversity_spectra.generate.kinds import parse
+from diversity_spectra.jobs import canonical
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,12 @@ def settings(model: Path, **changes: object) -> dict:
         "image_size": 32,
         "dtype": "float32",
         "redraws": 2,
-        "shard": [0, 1],
-        "seed": 0,
         **changes,
     }
 
 
-def sample(chosen: dict, real: Path, out: Path, batch: int = 8) -> imageset.ImageSet:
-    job = {"settings": chosen, "inputs": {"images": str(real)}, "out": str(out)}
+def sample(chosen: dict, real: Path, out: Path, batch: int = 8, shard: tuple[int, int] = (0, 1)) -> imageset.ImageSet:
+    job = {"settings": {"source": chosen, "shard": list(shard)}, "inputs": {"images": str(real)}, "out": str(out)}
     assert main(["generate", "sample", "--device", "cpu", "--batch-size", str(batch), "--job", canonical(job)]) == 0
     return imageset.load(out)
 
@@ -69,7 +68,7 @@ def test_text_to_image_does_not_depend_on_batch_or_shards(stable_diffusion: Path
             sample(settings(stable_diffusion), real, tmp_path / f"b{batch}", batch).images, whole.images
         )
     for shard in range(2):
-        part = sample(settings(stable_diffusion, shard=[shard, 2]), real, tmp_path / f"s{shard}")
+        part = sample(settings(stable_diffusion), real, tmp_path / f"s{shard}", shard=(shard, 2))
         assert np.array_equal(part.images, whole.images[shard::2])
     prompts = imageset.read_manifest(tmp_path / "whole")["prompt"].tolist()
     assert prompts[:4] == ["a photo of a cat", "a photo of a dog", "cat", "dog"]
@@ -83,7 +82,7 @@ def test_a_filled_tile_gives_each_image_its_own_bits(
 
     from diversity_spectra.generate import pipeline
 
-    source = pipeline.Pipeline(settings(stable_diffusion), imageset.load(real), torch.device("cpu"))
+    source = pipeline.Pipeline(parse(settings(stable_diffusion)), imageset.load(real), 0, torch.device("cpu"))
     source.tile = 3
     together, _ = source.draw(np.arange(4))
     for index in (0, 3):
@@ -109,7 +108,7 @@ def test_a_class_without_captions_is_named(tmp_path: Path) -> None:
     for text in ("cat: [a cat]\n", "cat: [a cat]\ndog: a dog\n", "cat: [a cat]\ndog: []\n"):
         file.write_text(text)
         with pytest.raises(UserError, match="class 'dog' needs a list of captions"):
-            prompts_of({"prompts": ["{name}"], "captions": str(file)}, ["cat", "dog"])
+            prompts_of(parse(settings(tmp_path, captions=str(file))), ["cat", "dog"])
 
 
 def test_image_to_image_starts_from_images_of_the_class(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
@@ -148,6 +147,10 @@ def test_blank_images_are_drawn_again_and_counted(
 
 def test_a_folder_without_a_pipeline_is_named(tmp_path: Path, real: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
-    job = {"settings": settings(tmp_path / "empty"), "inputs": {"images": str(real)}, "out": str(tmp_path / "out")}
+    job = {
+        "settings": {"source": settings(tmp_path / "empty")},
+        "inputs": {"images": str(real)},
+        "out": str(tmp_path / "out"),
+    }
     assert main(["generate", "sample", "--job", canonical(job)]) == 2
     assert "cannot be loaded" in capsys.readouterr().err

@@ -14,9 +14,14 @@ import pytest
 from diversity_spectra import cli, provenance
 from diversity_spectra.config import parse, read_yaml
 from diversity_spectra.errors import UserError
+from diversity_spectra.finetune.job import Finetune, Network, Training
+from diversity_spectra.jobs import Job, canonical, digest
+from diversity_spectra.jobs import parse as parse_job
 from diversity_spectra.planning.plan import Plan, plan
 from diversity_spectra.planning.why import explain
-from diversity_spectra.provenance import canonical, code_digest, digest
+from diversity_spectra.provenance import code_digest
+from diversity_spectra.settings import Absent
+from diversity_spectra.stages import STAGES, kinds
 
 ROOT = Path(__file__).parent.parent
 TINY = read_yaml(ROOT / "tests/configs/tiny.yaml")
@@ -28,11 +33,7 @@ def planned(**changes: object) -> Plan:
 
 def results(made: Plan) -> set[tuple[str, str, str]]:
     """Every result of a plan, as (stage, name, place)."""
-    return {
-        (stage, job.name, job.out if not job.place else job.key)
-        for stage, jobs in made.jobs.items()
-        for job in jobs.values()
-    }
+    return {(job.kind, job.name, job.out) for job in made.jobs}
 
 
 def touched(before: Plan, after: Plan) -> set[tuple[str, str]]:
@@ -57,18 +58,71 @@ def test_forbidding_a_download_changes_no_job() -> None:
     fashion = {"kind": "torchvision", "name": "FashionMNIST", "pool_per_class": 10}
     ood = [{"kind": "torchvision", "name": "KMNIST"}]
     allowed, forbidden = (planned(data={**fashion, "download": download}, ood=ood) for download in (True, False))
-    assert set(allowed.jobs["data"]) == set(forbidden.jobs["data"])
-    names = {allowed.jobs["data"][item].name for item in forbidden.offline}
-    assert names == {"FashionMNIST-train", "FashionMNIST-test", "FashionMNIST-pool"} and not allowed.offline
+    assert {job.out for job in allowed.of_kind("finetune")} == {job.out for job in forbidden.of_kind("finetune")}
+    for made, download in ((allowed, True), (forbidden, False)):
+        own = {job.source.download for job in made.of_kind("data") if job.name.startswith("FashionMNIST-")}
+        assert own == {download}
 
 
-def test_options_of_training_are_named_only_where_they_are_used() -> None:
-    models = copy.deepcopy(TINY["models"])
-    models[1] |= {"compile": False, "ema": 0.0}
-    assert results(planned(models=models)) == results(planned())
-    models[1] |= {"ema": 0.99}
-    jobs = planned(models=models).jobs["finetune"].values()
-    assert {job.settings.get("ema") for job in jobs if job.name.startswith("mlp/")} == {0.99}
+def test_a_setting_that_came_later_counts_only_where_it_is_used() -> None:
+    """`compile` and `ema` are such settings: at the value that stands for their absence a job has the key of before."""
+    recipe = Training(steps=5, lr=1e-3)
+    counted = recipe.identity({})
+    assert not {"compile", "ema", "on_divergence"} & set(counted) and {"warmup", "dropout"} <= set(counted)
+    assert recipe.model_copy(update={"ema": 0.9}).identity({}) == {**counted, "ema": 0.9}
+    marks = [mark for mark in Training.model_fields["ema"].metadata if isinstance(mark, Absent)]
+    assert [mark.value for mark in marks] == [0.0]
+
+
+def test_a_default_that_changes_moves_the_key() -> None:
+    """What counts is the value that is used, whether it was written or left out."""
+
+    class Other(Training):
+        warmup: float = 0.2
+
+    assert Other(steps=5, lr=1e-3).identity({}) != Training(steps=5, lr=1e-3).identity({})
+
+
+def test_a_job_is_what_its_file_says() -> None:
+    for job in planned().jobs:
+        again = parse_job([kinds()[job.kind]], json.loads(json.dumps(job.spec, sort_keys=True)), "--job")
+        assert (again, again.key, again.out) == (job, job.key, job.out)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"settings": {"network": {"architecture": "mlp_smal"}}}, "settings.network.architecture: no network 'mlp_smal'"),
+        ({"settings": {"network": {"architecture": "mlp_small"}, "nets": 3}}, "settings.nets: unknown key"),
+        ({"inputs": {"train": 3}}, "inputs.train: 3 is not allowed"),
+        ({"inputs": {}}, "inputs.train: missing"),
+        ({"settings": {"network": {"architecture": "mlp_small"}, "training": {"steps": 5, "lr": "fast"}}}, "settings.training.lr: 'fast'"),
+        ({"stage": "evaluate"}, "stage: 'evaluate' is not allowed here; allowed: finetune"),
+        ({"out": None}, "lacks out"),
+    ],
+)  # fmt: skip
+def test_a_job_with_a_wrong_key_is_one_line(change: dict, expected: str, capsys: pytest.CaptureFixture) -> None:
+    job = {"settings": {"network": {"architecture": "mlp_small"}}, "inputs": {"train": "x"}, "out": "y", **change}
+    job = {key: value for key, value in job.items() if value is not None}
+    assert cli.main(["finetune", "train", "--seeds", "0", "--job", json.dumps(job)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --job") and expected in line
+
+
+def test_every_kind_of_job_says_what_it_makes_and_what_it_takes() -> None:
+    made = planned()
+    found = {job.kind: job for job in made.jobs}
+    assert set(found) | {"sweep"} == set(kinds())
+    assert list(dict.fromkeys(kind.command.split()[0] for kind in kinds().values())) == list(STAGES)
+    for kind in kinds().values():
+        assert issubclass(kind, Job) and kind.__doc__ and (kind.makes or kind.kind == "generator")
+
+
+def test_networks_of_one_recipe_are_told_apart_by_their_names() -> None:
+    models = [dict(copy.deepcopy(TINY["models"][1]), name=name) for name in ("one", "other")]
+    finetune = [job for job in planned(models=models).jobs if isinstance(job, Finetune)]
+    assert len({job.out for job in finetune}) == 2 * len({job.key for job in finetune})
+    assert Network.of(parse({**TINY, "models": models}).models[0]).architecture == "mlp_small"
 
 
 def test_a_new_condition_touches_its_own_jobs_only() -> None:
@@ -112,7 +166,7 @@ def test_the_words_of_a_caption_file_count(tmp_path: Path, monkeypatch: pytest.M
     places = []
     for text in ("a {name}\n", "the {name}\n", "a {name}\n"):
         captions.write_text(text)
-        places.append(set(planned(generator=generator).jobs["generate"]))
+        places.append({job.out for job in planned(generator=generator).of_kind("generate")})
     assert places[0] != places[1] and places[0] == places[2]
 
 
@@ -132,6 +186,14 @@ def test_what_a_split_does_not_read_touches_nothing_else(tmp_path: Path, monkeyp
     }
     stages = {stage for stage, _ in touched(before, planned(data={**folder, "test_per_class": 9}, **own))}
     assert "finetune" not in stages and "evaluate" in stages
+    digits = {**TINY["data"], "test_per_class": 11}
+    assert "finetune" not in {stage for stage, _ in touched(planned(), planned(data=digits))}
+    pool = {**TINY["data"], "pool_per_class": 13}
+    assert touched(planned(), planned(data=pool)) == {
+        ("data", "digits-pool"), ("data", "digits-test"), ("data", "test-gaussian_blur-3"), ("data", "ood-uci_digits"),
+        *((stage, name) for stage, name, _ in results(planned()) if stage in ("evaluate", "gather", "compare", "report")),
+        ("diversity", "synthetic"),
+    }  # fmt: skip
 
 
 def test_diversity_is_scored_at_no_more_images_than_the_smallest_class_has(tmp_path: Path) -> None:
@@ -143,7 +205,7 @@ def test_diversity_is_scored_at_no_more_images_than_the_smallest_class_has(tmp_p
 
     def scored_at(per_class: int) -> tuple[int, list[str]]:
         made = planned(data=folder, ood=[], diversity={"per_class": per_class})
-        return next(iter(made.jobs["diversity"].values())).settings["per_class"], made.notes
+        return made.of_kind("diversity")[0].measured.per_class, made.notes
 
     assert scored_at(8) == (8, [])  # 12 less 3 to test on and 1 of the pool
     lower, notes = scored_at(9)
@@ -194,7 +256,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fresh_digest(stage: str, *modules: str) -> str:
     for function in (provenance.code_digest, provenance._module):
         function.cache_clear()
-    return code_digest(stage, *modules)
+    return code_digest(STAGES[stage][0], *modules)
 
 
 def test_code_digest_sees_code_and_not_words(package: Path) -> None:
@@ -229,9 +291,9 @@ def test_a_training_set_depends_on_its_own_kinds_only(package: Path) -> None:
 
 
 def test_the_kinds_of_a_recipe_are_code_of_its_job() -> None:
-    jobs = {job.name: job for job in planned().jobs["augment"].values()}
-    assert jobs["rotation-20"].code == code_digest("augment", "augment.kinds.rotation")
-    assert jobs["synthetic-0.5"].code == code_digest("augment")
+    jobs = {job.name: job for job in planned().of_kind("augment")}
+    assert jobs["rotation-20"].code == code_digest("augment.command", "augment.kinds.rotation")
+    assert jobs["synthetic-0.5"].code == code_digest("augment.command")
     assert jobs["rotation-20"].code != jobs["synthetic-0.5"].code
 
 
@@ -245,16 +307,15 @@ def test_code_digest_ignores_what_only_moves_bytes(package: Path) -> None:
 @pytest.mark.parametrize("stage", ["data", "finetune", "spectra", "compare", "report"])
 def test_code_digest_ignores_what_a_job_costs(package: Path, stage: str) -> None:
     before = fresh_digest(stage)
-    for module in (package / "costs").glob("*.py"):
+    for module in [*(package / "planning").glob("*.py"), *package.glob("*/job.py"), package / "work.py"]:
         module.write_text(module.read_text() + "\nX = 1\n")
     assert fresh_digest(stage) == before
 
 
 def test_planning_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from diversity_spectra.planning import plan, check, show, why; from diversity_spectra.report import figures;"
-        "from diversity_spectra.compare import TABLES; from diversity_spectra.config import load;"
-        "plan.plan(load('config.yaml'));"
+        "import sys; from diversity_spectra.planning import orders, start, check, show, why;"
+        "start.plan(['config.yaml'], {}, ()).steps;"
         "heavy = {'torch','torchvision','timm','diffusers','seaborn','matplotlib','pandas','scipy','sklearn','numpy'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -264,7 +325,7 @@ def test_planning_imports_nothing_heavy() -> None:
 def test_why_names_the_settings_that_differ_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = copy.deepcopy(TINY["models"])
     models[1]["conditions"]["dropout"]["rates"] = [0.3, 0.5]
-    (before,), (after,) = (made.jobs["report"].values() for made in (planned(), planned(models=models[1:])))
+    (before,), (after,) = (made.of_kind("report") for made in (planned(), planned(models=models[1:])))
     folder = tmp_path / before.out
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text(json.dumps({**before.spec, "ended": "2026-01-01"}))

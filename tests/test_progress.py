@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_progress import Estimate, LogHandler, clock, job_name, reason_in_log
+from snakemake_logger_plugin_progress import Estimate, LogHandler, clock, reason_in_log
 
 
 @pytest.fixture
@@ -23,10 +23,12 @@ def tell(handler: LogHandler, event: LogEvent | None = None, message: str = "", 
     handler.handle_event(logging.makeLogRecord(told))
 
 
-def test_jobs_are_named_in_words() -> None:
-    assert job_name("finetune_0_7", {"item": "mlp/dropout-0.3-0123456789ab"}) == "finetune mlp/dropout-0.3, seeds 0-7"
-    assert job_name("generator", {"item": "ddpm-0123456789ab"}) == "generator ddpm"
-    assert job_name("compare", {}) == "compare"
+def test_a_job_is_called_as_its_message_says(handler: LogHandler, capsys: pytest.CaptureFixture) -> None:
+    handler.common_settings.dryrun = True
+    told = "finetune mlp/dropout-0.3, seeds 0-7"
+    tell(handler, LogEvent.JOB_INFO, jobid=1, rule_name="finetune", rule_msg=told, wildcards={}, reason="Missing: x")
+    tell(handler, LogEvent.JOB_INFO, jobid=2, rule_name="compare", rule_msg=None, wildcards={}, reason="Missing: x")
+    assert capsys.readouterr().out.splitlines() == [f"would run {told}: missing", "would run compare: missing"]
 
 
 def test_the_reason_is_the_error_in_the_log(tmp_path: Path) -> None:
@@ -63,14 +65,14 @@ def test_clock() -> None:
 def test_a_failed_job_has_one_line(handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     log = tmp_path / "log"
     log.write_text("error: seed 0: the loss is nan\n")
-    tell(handler, LogEvent.RUN_INFO, stats={"finetune_0_1": 2, "total": 2})
-    tell(handler, LogEvent.JOB_INFO, jobid=1, rule_name="finetune_0_1", wildcards={"item": "mlp/x-0123456789ab"})
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune": 2, "total": 2})
+    tell(handler, LogEvent.JOB_INFO, jobid=1, rule_name="finetune", rule_msg="finetune mlp/x, seeds 0-1")
     command = (
         "RuleException:\nCalledProcessError in file \"f.smk\", line 3:\nCommand '...' returned non-zero exit status 2."
     )
     tell(handler, LogEvent.ERROR, command)
     for _ in range(2):  # a cluster tries again
-        tell(handler, LogEvent.JOB_ERROR, jobid=1, rule_name="finetune_0_1", log=[str(log)])
+        tell(handler, LogEvent.JOB_ERROR, jobid=1, rule_name="finetune", log=[str(log)])
     tell(handler, message="Exiting because a job execution failed. Look above for error messages")
     tell(handler, LogEvent.ERROR, "MissingOutputException in rule x: no file")
     tell(handler, LogEvent.ERROR, "WorkflowError:\nAt least one job did not complete successfully.")
@@ -84,14 +86,13 @@ def test_a_failed_job_has_one_line(handler: LogHandler, tmp_path: Path, capsys: 
 def test_a_job_that_was_told_to_stop_did_not_fail(
     handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tell(handler, LogEvent.RUN_INFO, stats={"finetune_0_1": 1, "spectra_0_1": 1, "total": 2})
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune": 1, "spectra": 1, "total": 2})
     said = {"finetune": "14:32:50 stopped at step 772; the state is saved and the next run goes on from it"}
     for jobid, stage in enumerate(("finetune", "spectra")):
         log = tmp_path / stage
         log.write_text(said.get(stage, "stopped") + "\n")
-        wildcards = {"item": "mlp/x-0123456789ab"}
-        tell(handler, LogEvent.JOB_INFO, jobid=jobid, rule_name=f"{stage}_0_1", wildcards=wildcards)
-        tell(handler, LogEvent.JOB_ERROR, jobid=jobid, rule_name=f"{stage}_0_1", log=[str(log)])
+        tell(handler, LogEvent.JOB_INFO, jobid=jobid, rule_name=stage, rule_msg=f"{stage} mlp/x, seeds 0-1")
+        tell(handler, LogEvent.JOB_ERROR, jobid=jobid, rule_name=stage, log=[str(log)])
     tell(handler, LogEvent.ERROR, "WorkflowError:\nAt least one job did not complete successfully.")
     assert capsys.readouterr().out.splitlines()[1:] == [
         "stopped finetune mlp/x, seeds 0-1: at step 772; the state is saved and the next run goes on from it",

@@ -160,7 +160,7 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 @cache
 def command_options(name: str) -> set[str]:
     parser = argparse.ArgumentParser()
-    importlib.import_module(SUBCOMMANDS[name][0]).configure(parser)
+    importlib.import_module(f"diversity_spectra.{SUBCOMMANDS[name][0]}").configure(parser)
     return options_of(parser)
 
 

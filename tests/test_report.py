@@ -21,7 +21,7 @@ from diversity_spectra.compare.claims import CLAIMS, Missing
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 from diversity_spectra.report import load, marks, page, sections, style, words
-from diversity_spectra.report.material import Material, Samples, Spectrum, in_order, summarise
+from diversity_spectra.report.material import COMPARABLE, Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import answer, comparison, evaluation, gaps, metric, run
 from diversity_spectra.tables import write_table
@@ -440,8 +440,8 @@ def test_conditions_run_from_weak_to_strong() -> None:
 
 def test_a_colour_and_a_mark_of_its_own_for_each_family() -> None:
     palette = style.Palette()
-    looks = {(palette.colour(family), style.marker(family)) for family in style.PLACES}
-    assert len(looks) == len({colour for colour, _ in looks}) == len({mark for _, mark in looks}) == len(style.PLACES)
+    looks = {(palette.colour(family), style.marker(family)) for family in COMPARABLE}
+    assert len(looks) == len({colour for colour, _ in looks}) == len({mark for _, mark in looks}) == len(COMPARABLE)
     assert palette.shades("dropout", 3)[-1] == palette.shades("dropout", 1)[0] == palette.colour("dropout")
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diversity_spectra.costs.schedule import longest_chain, schedule
+from diversity_spectra.planning.schedule import longest_chain, schedule
 
 
 def wall(needs: list, seconds: list, devices: int) -> float:

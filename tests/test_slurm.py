@@ -64,7 +64,7 @@ def enter_site(checkout: Checkout) -> None:
 
 
 def rule(job: dict[str, str]) -> str:
-    """The stage of a job: `finetune` of the comment `rule_finetune_0_3_wildcards_mlp_baseline-0123456789ab`."""
+    """The stage of a job: `finetune` of the comment `rule_finetune_wildcards_mlp_baseline-0123456789ab_3`."""
     return re.match(r"rule_([a-z]+)", job["Comment"])[1]
 
 
@@ -97,12 +97,12 @@ def test_faults_cost_no_finished_work(
     """In one run: a job cancelled, one over its time limit, a node down, slurmctld restarted, Snakemake killed."""
     checkout = untrained(finished, tmp_path / "checkout")
     first = len(cluster.jobs())
-    limit = ("finetune_0_3:runtime=2", "finetune_0_3:slurm_extra=\"'--signal=TERM@60'\"")
+    limit = ("finetune:runtime=2", "finetune:slurm_extra=\"'--signal=TERM@60'\"")
     command = command_of(checkout, "--set-resources", *limit)
     with (tmp_path / "first.log").open("w") as stream:
         workflow = subprocess.Popen(command, cwd=checkout.folder, env=environment(checkout), stderr=stream)
     request.addfinalizer(workflow.kill)
-    held = until(lambda: pending(cluster, first, "finetune_0_3"), 60, "the training that is to meet its limit")
+    held = until(lambda: pending(cluster, first, "mlp_baseline"), 60, "the training that is to meet its limit")
     cluster.call("scontrol", "hold", held)
 
     cancelled = until(lambda: cancel_one(cluster, first), 60, "a cancelled job")
@@ -178,9 +178,10 @@ def all_done(checkout: Checkout) -> dict[str, str]:
     return done(checkout, "finetune") | done(checkout, "evaluate") | done(checkout, "spectra")
 
 
-def pending(cluster: Cluster, first: int, rule: str) -> str | None:
-    """The job of a rule that waits for a node."""
-    return next((job["JobId"] for job in of_state(cluster, first, "PENDING") if rule in job["Comment"]), None)
+def pending(cluster: Cluster, first: int, runs: str) -> str | None:
+    """The training of these runs that waits for a node."""
+    named = f"rule_finetune_wildcards_{runs}"
+    return next((job["JobId"] for job in of_state(cluster, first, "PENDING") if named in job["Comment"]), None)
 
 
 def cancel_one(cluster: Cluster, first: int) -> str | None:
@@ -215,7 +216,7 @@ def stopped_training(checkout: Path) -> tuple[int, Path]:
     caught: list[tuple[int, Path]] = []
 
     def moment() -> bool:
-        number = next(processes(checkout, "finetune", "train", '"name":"mlp/baseline"'), None)
+        number = next(processes(checkout, "finetune", "train", "/mlp/baseline-"), None)
         with suppress(ProcessLookupError):
             while number:
                 os.kill(number, signal.SIGSTOP)

@@ -19,28 +19,28 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, Checkout, copy_checkout
+from conftest import ROOT, Checkout, copy_checkout, would_run
 from test_config_fuzz import mutate
 from test_report import FAST, Visible
 from worlds import world
 
 from diversity_spectra.cli import main
 from diversity_spectra.compare.study import compare
-from diversity_spectra.config import ConfigError, parse, read_yaml
+from diversity_spectra.config import ConfigError, experiments, parse, read_yaml
+from diversity_spectra.config.experiments import overlay
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning import experiments
-from diversity_spectra.planning.experiments import overlay
 from diversity_spectra.planning.plan import plan
-from diversity_spectra.planning.union import Union, plan_all
+from diversity_spectra.planning.steps import Work
 from diversity_spectra.report.style import Palette
-from diversity_spectra.sweep import COMBINED, FIGURES, TABLES
+from diversity_spectra.sweep import COMBINED, TABLES
 from diversity_spectra.sweep.combine import combined, gains, read, shared_runs
+from diversity_spectra.sweep.figures import FIGURES
+from diversity_spectra.sweep.job import Told
 from diversity_spectra.tables import write_table
 
 SMALLEST = "tests/configs/sweep.yaml"
 TINY = read_yaml(ROOT / "tests/configs/tiny.yaml")
 MORE_SEEDS = {"models": {"mlp": {"seeds": 3, "baseline_runs": 6}}}
-JOB = re.compile(r"^would run (\w+)", re.MULTILINE)
 
 
 def sweep(**variations: dict) -> dict:
@@ -49,12 +49,12 @@ def sweep(**variations: dict) -> dict:
     return {"sweep": "all", "experiments": variations, **shared}
 
 
-def planned(**variations: dict) -> Union:
-    return plan_all(experiments.parse(sweep(**variations)))
+def planned(**variations: dict) -> Work:
+    return Work(experiments.parse(sweep(**variations)))
 
 
-def count(made: Union, *stages: str) -> list[int]:
-    return [len(made.jobs.get(stage, {})) for stage in stages]
+def count(made: Work, *stages: str) -> list[int]:
+    return [len(made.of_kind(stage)) for stage in stages]
 
 
 # ---------------------------------------------------------------- laying one mapping over another
@@ -90,7 +90,7 @@ def test_an_experiment_is_a_sweep_of_one_without_a_name() -> None:
     made = experiments.parse(TINY)
     assert made.configs == (parse(TINY),)
     assert made.sweep is None and made.name == "tiny"
-    assert "sweep" not in plan_all(made).jobs
+    assert not Work(made).of_kind("sweep")
 
 
 def test_experiments_start_from_files_beside_the_sweep(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ def test_a_bad_sweep_ends_without_traceback(tmp_path: Path, command: list[str]) 
 def outcome(path: Path) -> str:
     """`planned` or `refused`; anything else is an error of the program and passes through."""
     try:
-        made = plan_all(experiments.load(path))
+        made = Work(experiments.load(path))
     except ConfigError as error:
         assert all(line.startswith(f"{path}: ") for line in str(error).splitlines()), str(error)
         return "refused"
     except UserError as error:
         assert "\n" not in str(error)
         return "refused"
-    for job in (job for jobs in made.jobs.values() for job in jobs.values()):
+    for job in made.jobs.values():
         assert job.out.startswith("results/") and ".." not in Path(job.out).parts, job.out
     return "planned"
 
@@ -238,16 +238,18 @@ def test_more_seeds_share_the_data_and_the_runs() -> None:
 def test_runs_of_a_shared_job_are_made_once_and_all() -> None:
     """The experiment with most seeds decides on the blocks: no two rules may make the same file."""
     made = planned(a={}, b=MORE_SEEDS, c={"models": {"mlp": {"seeds_per_job": 3}}})
-    for stage, found in made.runs.items():
-        items = [getattr(runs, stage).item for runs in found]
-        assert len(items) == len(set(items)) == len(made.jobs[stage])
-    seeds = {runs.condition.name: len(runs.seeds) for runs in made.runs["finetune"] if runs.model.name == "mlp"}
+    targets = [folder for step in made.steps for folder in step.results]
+    assert len(targets) == len(set(targets))
+    seeds = Counter()
+    for step in made.steps:
+        if step.job.kind == "finetune" and step.job.name.startswith("mlp/"):
+            seeds[step.job.name.removeprefix("mlp/")] += len(step.seeds)
     assert seeds.pop("baseline") == 6 and set(seeds.values()) == {3}
 
 
 def test_other_data_share_nothing_downstream() -> None:
     made = planned(a={}, b={"data": {"train_per_class": 11}})
-    alone = [plan_all(experiments.parse(sweep(**{name: v}))) for name, v in
+    alone = [Work(experiments.parse(sweep(**{name: v}))) for name, v in
              {"a": {}, "b": {"data": {"train_per_class": 11}}}.items()]  # fmt: skip
     stages = (
         "data",
@@ -269,14 +271,13 @@ def test_other_data_share_nothing_downstream() -> None:
 def test_an_experiment_of_a_sweep_is_the_one_that_stands_alone() -> None:
     alone = plan(parse(TINY))
     made = planned(tiny={}, b=MORE_SEEDS)
-    for stage, jobs in alone.jobs.items():
-        assert set(jobs) <= set(made.jobs[stage]), stage
+    assert {job.out for job in alone.jobs} <= set(made.jobs)
 
 
 def test_the_sweep_follows_the_tables_and_its_look_alone() -> None:
     def key(**changes: object) -> str:
         values = {**sweep(a={}, b=MORE_SEEDS), **changes}
-        return plan_all(experiments.parse(values)).named("sweep")["all"].key
+        return Work(experiments.parse(values)).of_kind("sweep")[0].key
 
     assert key() == key(execution={"threads": 3})
     assert len({key(), key(seed=7), key(report={"palette": "deep"}), key(compare={"bootstrap": 60})}) == 4
@@ -284,8 +285,8 @@ def test_the_sweep_follows_the_tables_and_its_look_alone() -> None:
 
 def test_planning_a_sweep_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from diversity_spectra.planning import check, show, why, experiments; import diversity_spectra.sweep;"
-        f"made = show.plan_all(experiments.load('{SMALLEST}')); show.describe(made);"
+        "import sys; from diversity_spectra.planning import check, show, why, start; import diversity_spectra.sweep;"
+        f"show.describe(start.plan(['{SMALLEST}'], {{}}, ()));"
         "heavy = {'torch','torchvision','timm','seaborn','matplotlib','pandas','scipy','numpy'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -313,7 +314,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_tables_stand_together(folders: list[Path]) -> None:
-    parts = [read(folder.parent.name, folder, {}, Palette(), "") for folder in folders]
+    parts = [read(Told(experiment=folder.parent.name), folder, Palette(), "") for folder in folders]
     tables = combined(parts)
     assert set(tables) == set(TABLES)
     for name in COMBINED:
@@ -324,7 +325,7 @@ def test_tables_stand_together(folders: list[Path]) -> None:
 
 
 def test_gains_are_means_over_the_conditions_of_a_family(folders: list[Path]) -> None:
-    part = read("a", folders[0], {}, Palette(), "")
+    part = read(Told(experiment="a"), folders[0], Palette(), "")
     table = gains(part.material).set_index(["model", "family", "benefit"])
     metric = part.material.table("metric", "mlp")
     for family in ("dropout", "augmentation", "synthetic"):
@@ -400,11 +401,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = copy_checkout(tmp_path_factory.mktemp("swept"))
     checkout.snakemake("--cores", "2", config=SMALLEST)
     return checkout
-
-
-def would_run(checkout: Checkout, config: str) -> Counter:
-    done = checkout.snakemake("-n", config=config)
-    return Counter(JOB.findall(done.stdout + done.stderr))
 
 
 @pytest.mark.workflow

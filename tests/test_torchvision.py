@@ -15,19 +15,27 @@ from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.data import folder, torchvision_set
 from diversity_spectra.errors import UserError
-from diversity_spectra.provenance import canonical
+from diversity_spectra.jobs import canonical
 
 RANDOM = np.random.default_rng(0)
 
 
 def source(name: str, root: Path, **changes: object) -> dict:
     limits = {"train_per_class": None, "test_per_class": None, "pool_per_class": 0}
-    return {"kind": "torchvision", "name": name, "root": str(root), "image_size": None, **limits, **changes}
+    return {
+        "kind": "torchvision",
+        "name": name,
+        "root": str(root),
+        "download": False,
+        "image_size": None,
+        **limits,
+        **changes,
+    }
 
 
 def make(out: Path, chosen: dict, split: str = "train", **inputs: str) -> imageset.ImageSet:
     job = {"settings": {"source": chosen, "split": split, "seed": 0}, "inputs": inputs, "out": str(out)}
-    assert main(["data", "--offline", "--job", canonical(job)]) == 0
+    assert main(["data", "--job", canonical(job)]) == 0
     return imageset.load(out)
 
 
@@ -71,7 +79,7 @@ def test_another_set_takes_classes_and_side_of_the_test_set(tmp_path: Path) -> N
     root = fashion.torchvision_root(tmp_path / "root", fashion.made())
     make(tmp_path / "test", source("FashionMNIST", root, image_size=16), "test")
     shifted = {"kind": "torchvision", "name": "FashionMNIST", "root": str(root)}
-    assert make(tmp_path / "ood", shifted, "test", classes=str(tmp_path / "test")).images.shape == (60, 16, 16, 1)
+    assert make(tmp_path / "ood", shifted, "test", classes_of=str(tmp_path / "test")).images.shape == (60, 16, 16, 1)
 
 
 def picture(path: Path, level: int) -> None:
@@ -131,7 +139,7 @@ def test_a_missing_set_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {"source": source(name, Path("absent")), "split": "train", "seed": 0}
-    assert main(["data", "--offline", "--job", canonical({"settings": settings, "inputs": {}, "out": "out"})]) == 2
+    assert main(["data", "--job", canonical({"settings": settings, "inputs": {}, "out": "out"})]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and lines[0].startswith(f"error: {message}")
     assert not Path("absent").exists() and not Path("out").exists()

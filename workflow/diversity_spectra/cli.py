@@ -13,39 +13,27 @@ import signal
 import sys
 
 from diversity_spectra import __version__
-from diversity_spectra.costs import ledger
 from diversity_spectra.errors import UserError
+from diversity_spectra.stages import STAGES
 
+# Module below the package, and what it does.
 SUBCOMMANDS = {
-    "check": ("diversity_spectra.planning.check", "validate a configuration"),
-    "plan": ("diversity_spectra.planning.show", "conditions, training sets and number of jobs of a configuration"),
-    "why": ("diversity_spectra.planning.why", "say why a file would be made (again)"),
-    "data": ("diversity_spectra.data.command", "prepare image sets from a data set"),
-    "generate": ("diversity_spectra.generate.command", "generate synthetic images with a diffusion model"),
-    "augment": ("diversity_spectra.augment.command", "build the training set of one data recipe"),
-    "diversity": ("diversity_spectra.diversity.command", "measure the diversity of an image set"),
-    "finetune": ("diversity_spectra.finetune.command", "train a model for one condition and a block of seeds"),
-    "evaluate": ("diversity_spectra.evaluate.command", "predict and score, in and out of distribution"),
-    "spectra": ("diversity_spectra.spectra.command", "spectra of the weight matrices of a model"),
-    "plot-esd": ("diversity_spectra.spectra.plot", "plot the spectrum of one layer with its fits"),
-    "gather": ("diversity_spectra.compare.gather", "put the tables of some hundred runs together"),
-    "compare": ("diversity_spectra.compare.command", "compare all conditions with dropout and weight decay"),
-    "report": ("diversity_spectra.report.command", "figures and report.html from the tables"),
-    "sweep": ("diversity_spectra.sweep.command", "one report over several experiments, from their tables"),
+    "check": ("planning.check", "validate a configuration"),
+    "plan": ("planning.show", "conditions, training sets and number of jobs of a configuration"),
+    "why": ("planning.why", "say why a file would be made (again)"),
+    **STAGES,
+    "plot-esd": ("spectra.plot", "plot the spectrum of one layer with its fits"),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    ledger.begin()
     # Without a handler a SIGTERM would end Python at once and leave temporary folders behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         arguments = parse(argv)
         status = arguments.run(arguments) or 0
         sys.stdout.flush()
-        if status == 0:
-            ledger.close(getattr(arguments, "threads", 1))
         return status
     except UserError as error:
         print(error.told(), file=sys.stderr)
@@ -79,7 +67,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if argv and argv[0] == name:
-            command = importlib.import_module(module)
+            command = importlib.import_module(f"diversity_spectra.{module}")
             command.configure(subparser)
             subparser.set_defaults(run=command.run)
     return parser.parse_args(argv)

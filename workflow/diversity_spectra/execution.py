@@ -1,24 +1,29 @@
-"""Running one job at the edge: its JSON from the command line, its log, its record beside the result.
+"""Running one job at the edge: reading it, and publishing what it makes with its record.
 
-Every result folder holds `spec.json`: the job (settings, code digest, inputs), digests of the files made, package
-versions, device, start and end.
+Every result folder holds a record, `spec.json`: the job, digests and sizes of the files made, what the work cost, package
+versions, start and end. A result that people read is laid in its place in `results/<experiment>/` too.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import logging
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from diversity_spectra.costs import ledger
 from diversity_spectra.errors import UserError
-from diversity_spectra.files import atomic_folder, sha256, write_json
+from diversity_spectra.files import atomic_file, atomic_folder, sha256, write_json
+from diversity_spectra.jobs import RECORD, Job, is_there, lacking, parse, read_record
+from diversity_spectra.work import Sets
 
 PACKAGES = (
     "numpy",
@@ -33,8 +38,12 @@ PACKAGES = (
     "matplotlib",
     "seaborn",
 )
+CHECKED = ".checked.json"  # beside a record: the states in which its files were found to be those that were written
 
 log = logging.getLogger("diversity_spectra")
+
+
+# ---------------------------------------------------------------- the command line
 
 
 def add_job(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
@@ -42,8 +51,8 @@ def add_job(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
     parser.add_argument(
         "--job",
         required=alone,
-        metavar="JSON",
-        help="the job as JSON text (settings, inputs, out), or the name of a spec.json, which makes its result again",
+        metavar="FILE",
+        help="the job: a file of the workflow, the spec.json of a result, which is made again, or JSON text",
     )
     if alone:
         parser.add_argument("--out", help="write here instead of where the job says")
@@ -51,80 +60,177 @@ def add_job(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
 
 
-def read_job(text: str, out: str | None = None) -> dict:
-    """The job as a dictionary, with another `out` if given; logging to standard error starts here.
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs, one after another")
 
-    Raises `UserError` if it is no job, or if an input is missing or damaged.
+
+def read_job(arguments: argparse.Namespace, *kinds: type[Job]) -> Job:
+    """The job that the command line names, of one of these kinds; logging to standard error starts here.
+
+    Raises `UserError` if it is no such job, or if an input is missing or damaged.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    text = arguments.job
     try:
-        job = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+        spec = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
     except FileNotFoundError:
         raise UserError(f"{text}: no such job file") from None
     except ValueError as error:
         raise UserError(f"--job is not JSON ({error})") from None
-    missing = [key for key in ("settings", "inputs", "out") if key not in job]
-    if missing:
-        raise UserError(f"--job lacks {', '.join(missing)}; copy it from `snakemake -np` or from a spec.json")
-    job = {"key": "by-hand", "name": "by-hand", **job}
-    if out:
-        job["out"] = out
-    ledger.open_job(job)
-    for path in _paths(job["inputs"]):
-        check_input(path)
+    job = parse(kinds, spec, "--job")
+    if out := getattr(arguments, "out", None):
+        job = job.model_copy(update={"folder": str(out)})
+    if job.place is None:  # what lies in its place needs nothing to be brought back from there
+        check_inputs(job.reads())
     return job
 
 
+# ---------------------------------------------------------------- results
+
+
+@dataclass
+class Result:
+    """A result in the making: the folder to write into, and facts for its record."""
+
+    folder: Path
+    facts: dict = field(default_factory=dict)
+
+
+_results = 0  # that this process has made
+
+
 @contextmanager
-def publish(job: dict, out: str | Path | None = None, **facts: object) -> Iterator[Path]:
-    """Yield an empty folder; when the block ends well it becomes the result, with its record.
+def publish(job: Job, seed: int | None = None, **facts: object) -> Iterator[Result]:
+    """Yield a result to fill; when the block ends well it is there, with its record.
 
-    `facts` go into the record as they are (device, seed). A failure or a kill leaves nothing behind that could be
-    taken for a result.
+    The work belongs into the block: the record says when it started and ended. A failure or a kill leaves nothing behind
+    that could be taken for a result. `facts` go into the record as they are (device, threads).
     """
-    started = datetime.now(UTC)
-    out = Path(out or job["out"])
+    global _results
+    started, waited = datetime.now(UTC), time.process_time() if _results == 0 else 0.0
+    out = Path(job.results(() if seed is None else (seed,))[0])
+    check_inputs(job.reads((str(out),)))
     with atomic_folder(out) as folder:
-        yield folder
-        write_json(folder / "spec.json", record(job, folder, started, **facts))
-    ledger.result(out, facts.get("seed"))
+        result = Result(folder, facts if seed is None else {"seed": seed, **facts})
+        yield result
+        if missing := [name for name in job.makes if not (folder / name).is_file()]:
+            raise AssertionError(f"{job.kind} promises {', '.join(missing)}")
+        # The time of a process before its first result; waiting for a device is none of it.
+        costs = {"started": _told(started), "ended": _told(datetime.now(UTC)), "startup": round(waited, 3)}
+        write_json(folder / RECORD, record(job, folder, **result.facts, **costs))
+    _results += 1
     log.info("wrote %s", out)
+    if job.place and job.folder is None:
+        lay(job)
 
 
-def finished(folder: str | Path, key: str) -> bool:
-    """Whether the folder holds the result of this very job: one of the runs that a grown block of seeds has already.
-
-    If so its files are touched: Snakemake wants the outputs of a job newer than its inputs.
-    """
-    folder = Path(folder)
-    try:
-        spec = json.loads((folder / "spec.json").read_text())
-        if spec["key"] != key or not all((folder / name).exists() for name in spec["outputs"]):
-            return False
-    except (OSError, ValueError, KeyError):
-        return False
-    for path in folder.iterdir():
-        path.touch()
-    return True
-
-
-def record(job: dict, folder: Path, started: datetime, **facts: object) -> dict:
+def record(job: Job, folder: Path, **facts: object) -> dict:
     files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "spec.json" and not path.name.startswith(".")
+        path for path in folder.rglob("*") if path.is_file() and path.name != RECORD and not path.name.startswith(".")
     )
+    names = {str(path.relative_to(folder)): path for path in files}
+    sets = Sets()
+    sets.read(job.out, folder)
+    work = job.work(sets)
     return {
-        **job,
+        **job.spec,
         **facts,
-        "outputs": {str(path.relative_to(folder)): sha256(path) for path in files},
+        "outputs": {name: sha256(path) for name, path in names.items()},
+        "sizes": {name: path.stat().st_size for name, path in names.items()},
+        "work": {"kind": work.kind, "units": work.units},
         "packages": versions(),
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def finished(job: Job, seed: int | None = None) -> bool:
+    """Whether the result of this very job is there already: one of the runs of a block that grew, or that failed half-way."""
+    return is_there(job.results(() if seed is None else (seed,))[0], job.key)
+
+
+def lay(job: Job) -> None:
+    """Copy a finished result to the place where people read it; what an earlier one left there goes."""
+    place, source = Path(job.place), Path(job.out)
+    before = read_record(place) or {}
+    with suppress(OSError):
+        (place / RECORD).unlink()
+    copy(source, place, [name for name in read_record(source)["outputs"]])
+    for name in set(before.get("outputs", ())) - set(read_record(source)["outputs"]):
+        (place / name).unlink(missing_ok=True)
+    copy(source, place, [RECORD])
+    job.mark.parent.mkdir(parents=True, exist_ok=True)
+    for mark in job.mark.parent.glob(f"{glob.escape(job.name)}-{'[0-9a-f]' * 12}"):
+        mark.unlink()
+    job.mark.touch()
+    log.info("laid in %s", place)
+
+
+def restored(job: Job) -> bool:
+    """Whether the result was there, in the cache or in its place, so that only the other had to be filled from it."""
+    if job.place is None or job.folder is not None:
+        return False
+    if is_there(job.out, job.key):
+        lay(job)
+        return True
+    if is_there(job.place, job.key):
+        with atomic_folder(job.out) as folder:
+            copy(Path(job.place), folder, [*read_record(job.place)["outputs"], RECORD])
+        lay(job)
+        return True
+    return False
+
+
+def copy(source: Path, target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        with atomic_file(target / name) as temporary:
+            shutil.copyfile(source / name, temporary)
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def check_inputs(read: dict[str, tuple[str, ...]]) -> None:
+    """Compare files of results with the digests in their records. Raises `UserError` naming the damaged one.
+
+    read: folders, and of each the files that are read (empty: all).
+    """
+    for folder, files in read.items():
+        check_input(folder, files)
+
+
+def check_input(path: str | Path, files: Iterable[str] = ()) -> None:
+    folder = Path(path)
+    if not folder.exists():
+        raise UserError(f"{path}: this input is missing; run snakemake to make it")
+    found = read_record(folder)
+    if found is None:
+        return
+    mend = f"delete the folder {folder} and run snakemake again to rebuild it"
+    if missing := [name for name in lacking(folder, found, files) if not (folder / name).exists()]:
+        raise UserError(f"{folder / missing[0]} is missing; {mend}")
+    checked: dict[str, list[int]] = {}
+    with suppress(OSError, ValueError):
+        checked = json.loads((folder / CHECKED).read_text())
+    fresh = dict(checked)
+    for name in files or found.get("outputs", {}):
+        state = _state(folder / name)
+        if checked.get(name) != state:
+            if sha256(folder / name) != found["outputs"].get(name):
+                raise UserError(f"{folder / name} is damaged (its content is not what was written); {mend}")
+            fresh[name] = state
+    if fresh != checked:
+        with suppress(OSError):  # of another user, or on a disk that is full: then it is compared again next time
+            write_json(folder / CHECKED, fresh)
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def versions() -> dict[str, str]:
@@ -137,20 +243,5 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_input(path: str | Path) -> None:
-    """Compare a result folder with the digests in its record. Raises `UserError` naming the damaged file."""
-    folder = Path(path)
-    if not folder.exists():
-        raise UserError(f"{path}: this input is missing; run snakemake to make it")
-    spec = folder / "spec.json"
-    if not spec.exists():
-        return
-    for name, expected in json.loads(spec.read_text()).get("outputs", {}).items():
-        file = folder / name
-        if not file.exists() or sha256(file) != expected:
-            state = "missing" if not file.exists() else "damaged (its content is not what was written)"
-            raise UserError(f"{file} is {state}; delete the folder {folder} and run snakemake again to rebuild it")
-
-
-def _paths(inputs: dict) -> list[str]:
-    return [path for value in inputs.values() for path in (value if isinstance(value, list) else [value])]
+def _told(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -1,108 +1,57 @@
-"""Jobs and their identity: a result is addressed by everything that could change it.
-
-A job's key is the digest of one canonical JSON text: the stage, a digest of the code that the stage runs, its settings,
-and the paths of its inputs, which hold the keys of the jobs that made them. So an edit reaches exactly the results
-that could differ, and going back to an earlier setting finds the earlier results again.
-"""
+"""Identity of code: a digest that comments, docstrings and formatting do not move."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import json
-from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+
+from diversity_spectra.jobs import Job, digest
+from diversity_spectra.stages import STAGES
 
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 
-# These modules move bytes, print or plan: they cannot change the content of a result.
-UNCOUNTED = {"errors", "columns", "files", "cli", "config", "conditions", "provenance", "execution", "costs"}
+# These move bytes, print or plan: they cannot change the content of a result but through the settings of its job.
+UNCOUNTED = {
+    "cli", "columns", "conditions", "config", "contents", "costs", "errors", "execution", "files", "jobs", "planning",
+    "provenance", "settings", "stages", "work",
+}  # fmt: skip
 
 
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no white space: equal values give equal text, whatever their order in a file."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: object) -> str:
-    """First 12 hex digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One unit of work: `inputs` and `out` are paths relative to the checkout."""
-
-    stage: str
-    name: str
-    settings: dict
-    inputs: dict
-    code: str
-    place: str | None = None  # a fixed folder; else one in the cache, addressed by the key
-
-    @property
-    def key(self) -> str:
-        settings = _counted(self.settings)
-        return digest({"stage": self.stage, "code": self.code, "settings": settings, "inputs": self.inputs})
-
-    @property
-    def item(self) -> str:
-        return f"{self.name}-{self.key}"
-
-    @property
-    def out(self) -> str:
-        return self.place or f"results/cache/{self.stage}/{self.item}"
-
-    @property
-    def spec(self) -> dict:
-        return {
-            "stage": self.stage,
-            "name": self.name,
-            "key": self.key,
-            "code": self.code,
-            "settings": self.settings,
-            "inputs": self.inputs,
-            "out": self.out,
-        }
-
-    @property
-    def text(self) -> str:
-        """The one canonical string that the rule passes to the stage."""
-        return canonical(self.spec)
-
-
-def _counted(settings: object) -> object:
-    """Settings without the paths whose content has a fingerprint beside them: moving files changes nothing."""
-    if not isinstance(settings, dict):
-        return settings
-    return {key: _counted(value) for key, value in settings.items() if f"{key}_fingerprint" not in settings}
+def code_of(job: Job, packages: tuple[str, ...] = ()) -> str:
+    """Digest of the code that a job runs, and of the versions of these packages."""
+    code = code_digest(STAGES[job.command.partition(" ")[0]][0], *job.modules())
+    versions = {package: metadata.version(package) for package in packages}
+    return digest([code, versions]) if versions else code
 
 
 @cache
-def code_digest(stage: str, *modules: str) -> str:
-    """Digest of the syntax trees of a stage's command and of the package modules it imports, and of its templates.
+def code_digest(*modules: str) -> str:
+    """Digest of the syntax trees of modules, as dotted names below the package, and of all that they import of the package.
 
-    modules: dotted names below the package of what the job finds by name, such as its kinds of augmentation.
-    Comments, docstrings and formatting do not count.
+    The templates in their folders count; comments, docstrings and formatting do not.
     """
-    reached = _reached(stage, modules)
+    reached = _reached(modules)
     trees = {module: _module(path)[1] for module, path in sorted(reached.items())}
     folders = {PACKAGE / module.split(".")[0] for module in reached}
     templates = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.glob("*.j2")
+        str(path.relative_to(PACKAGE)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        for path in folder.rglob("*.j2")
     }
     return digest({**trees, **templates})
 
 
-def _reached(stage: str, modules: tuple[str, ...]) -> dict[str, Path]:
-    queue = [*modules, f"{stage}.command"]
+def _reached(modules: tuple[str, ...]) -> dict[str, Path]:
+    queue = [*modules]
     reached: dict[str, Path] = {}
     while queue:
         module = queue.pop()
         path = _module_path(module)
-        if module in reached or path is None or module.split(".")[0] in UNCOUNTED:
+        if module in reached or path is None or module.split(".")[0] in UNCOUNTED or path.name == "job.py":
             continue
         reached[module] = path
         queue += _module(path)[0]

@@ -34,6 +34,7 @@ class Resume:
         self.seconds = seconds
         self.last = time.monotonic()
         self.stopping = False
+        self.resumed = False
 
     def load(self) -> dict | None:
         """The saved state, or None. A damaged or foreign one is named in the log and left aside."""
@@ -47,6 +48,7 @@ class Resume:
         if state.get("key") != self.key:
             log.warning("saved state %s belongs to another job and is ignored", self.path)
             return None
+        self.resumed = True
         log.info("resuming at step %d from %s", state["step"], self.path)
         return state
 

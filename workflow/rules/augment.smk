@@ -2,25 +2,26 @@
 augment: one training image set per distinct data recipe, shared by all conditions that use it.
 
 REQUIRED INPUTS: training images from stage data; synthetic images from stage generate where the recipe has some
-OUTPUTS: results/cache/augment/{item}/{images.npy,labels.npy,manifest.parquet,meta.json}
+OUTPUTS: results/cache/augment/{item}/{images.npy,labels.npy,manifest.parquet,meta.json,spec.json}
 """
 
 
 rule augment:
     """Build one training set: the real images, transformed, with synthetic images added or in their place."""
     input:
-        inputs("augment"),
+        needs("augment"),
     output:
-        outputs("augment"),
+        "results/cache/augment/{item}/spec.json",
     log:
         "logs/augment/{item}.log",
     benchmark:
         "logs/augment/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("augment"),
     conda:
         "../../envs/environment.yaml"
     params:
-        job=job("augment"),
+        run=run("augment"),
+        told=told("augment"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra augment --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra augment {params.run} >{log} 2>&1"

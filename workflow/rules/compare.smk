@@ -2,46 +2,47 @@
 compare: every condition against dropout and weight decay.
 
 REQUIRED INPUTS: metrics, spectra and records of all runs; diversity of all training sets
-OUTPUTS: results/cache/gather/{item}/*.parquet, results/<experiment>/tables/*.{parquet,csv}
+OUTPUTS: results/cache/gather/{item}/*.parquet; results/cache/compare/*/*.{parquet,csv}, laid in results/<experiment>/tables/
 """
 
 
 rule gather:
     """Put the tables of some hundred runs together."""
     input:
-        gathered_runs,
+        needs("gather"),
     output:
-        outputs("gather"),
+        "results/cache/gather/{item}/spec.json",
     log:
         "logs/gather/{item}.log",
     benchmark:
         "logs/gather/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("gather"),
     conda:
         "../../envs/environment.yaml"
     params:
-        job=job("gather"),
+        run=run("gather"),
+        told=told("gather"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra gather --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra gather {params.run} >{log} 2>&1"
 
 
 rule compare:
     """Shifts, alignments, equivalents, the diversity metric and the claims of one experiment, with intervals."""
     input:
-        compared_results,
+        needs("compare"),
     output:
-        expand("results/{{experiment}}/tables/{table}.parquet", table=TABLES),
-        "results/{experiment}/tables/spec.json",
+        "results/.laid/compare/{item}",
     log:
-        "logs/compare/{experiment}.log",
+        "logs/compare/{item}.log",
     benchmark:
-        "logs/compare/{experiment}.benchmark.tsv"
-    wildcard_constraints:
-        experiment=one_of(COMPARE),
+        "logs/compare/{item}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     params:
-        job=lambda wildcards: told(COMPARE[wildcards.experiment]),
+        run=run("compare"),
+        told=told("compare"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra compare --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra compare {params.run} >{log} 2>&1"

@@ -2,27 +2,26 @@
 data: image sets from a data set.
 
 REQUIRED INPUTS: none, or the test set for its corruptions
-OUTPUTS: results/cache/data/{item}/{images.npy,labels.npy,manifest.parquet,meta.json}
+OUTPUTS: results/cache/data/{item}/{images.npy,labels.npy,manifest.parquet,meta.json,spec.json}
 """
 
 
 rule data:
     """Prepare one image set: a split of the data set, an out-of-distribution set, or a corruption of the test set."""
     input:
-        inputs("data"),
+        needs("data"),
     output:
-        outputs("data"),
+        "results/cache/data/{item}/spec.json",
     log:
         "logs/data/{item}.log",
     benchmark:
         "logs/data/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("data"),
     conda:
         "../../envs/environment.yaml"
     params:
-        job=job("data"),
-        # Not compared: what may be downloaded changes no image.
-        offline=lambda wildcards, input: "--offline" if wildcards.item in PLAN.offline else "",
+        run=run("data"),
+        told=told("data"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra data --job {params.job:q} {params.offline} >{log} 2>&1"
+        "diversity-spectra data {params.run} >{log} 2>&1"

@@ -5,34 +5,29 @@ REQUIRED INPUTS: models from stage finetune; test sets from stage data
 OUTPUTS: results/cache/evaluate/{item}/seed-{seed}/{predictions.npz,metrics.parquet,spec.json}
 """
 
-for block in PLAN.blocks():
 
-    rule:
-        """Predict every test set with the models of this block of seeds, and measure accuracy and calibration."""
-        name:
-            f"evaluate_{block[0]}_{block[-1]}"
-        input:
-            lambda wildcards, seeds=block: run_inputs("evaluate", wildcards, seeds),
-        output:
-            outputs("evaluate", block),
-        log:
-            f"logs/evaluate/{{item}}/seeds-{block[0]}-{block[-1]}.log",
-        benchmark:
-            f"logs/evaluate/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
-        wildcard_constraints:
-            item=items("evaluate", block),
-        priority: 5
-        conda:
-            "../../envs/environment.yaml"
-        threads: EXECUTION.threads
-        resources:
-            gpu=gpu("evaluate"),
-            mem_mb=grown(16_000),
-            runtime=grown(80),
-        params:
-            job=job("evaluate"),
-            device=DEVICE,
-            seeds=untracked(" ".join(map(str, block))),
-        shell:
-            "diversity-spectra evaluate --job {params.job:q} --seeds {params.seeds} {params.device} --threads {threads}"
-            " >{log} 2>&1"
+rule evaluate:
+    """Predict every test set with the models of a block of seeds, and measure accuracy and calibration."""
+    input:
+        needs("evaluate"),
+    output:
+        "results/cache/evaluate/{item}/seed-{seed}/spec.json",
+    log:
+        "logs/evaluate/{item}/seed-{seed}.log",
+    benchmark:
+        "logs/evaluate/{item}/seed-{seed}.benchmark.tsv"
+    priority: 5
+    conda:
+        "../../envs/environment.yaml"
+    threads: cores("evaluate")
+    resources:
+        gpu=gpu("evaluate"),
+        mem_mb=grown(16_000),
+        runtime=grown(80),
+    params:
+        run=run("evaluate"),
+        told=told("evaluate"),
+    message:
+        "{params.told}"
+    shell:
+        "diversity-spectra evaluate {params.run} --threads {threads} >{log} 2>&1"

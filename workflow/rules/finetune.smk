@@ -2,7 +2,7 @@
 finetune: train one model per condition and seed; the seeds of a block share a process.
 
 REQUIRED INPUTS: a training set from stage data or augment; pretrained weights where the model has some
-OUTPUTS: results/cache/pretrained/{item}/model.safetensors,
+OUTPUTS: results/cache/pretrained/{item}/{model.safetensors,spec.json},
          results/cache/finetune/{item}/seed-{seed}/{model.safetensors,history.parquet,run.json,spec.json}
 """
 
@@ -10,65 +10,52 @@ OUTPUTS: results/cache/pretrained/{item}/model.safetensors,
 rule pretrained:
     """Bring the pretrained weights of a model into one format, or make them; they are the reference of its spectra."""
     input:
-        inputs("pretrained"),
+        needs("pretrained"),
     output:
-        outputs("pretrained"),
+        "results/cache/pretrained/{item}/spec.json",
     log:
         "logs/pretrained/{item}.log",
     benchmark:
         "logs/pretrained/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("pretrained"),
     priority: 50
     conda:
         "../../envs/environment.yaml"
-    threads: EXECUTION.threads
+    threads: cores("pretrained")
     resources:
         gpu=gpu("pretrained"),
         mem_mb=grown(16_000),
         runtime=240,
     params:
-        job=job("pretrained"),
-        device=DEVICE,
-        saving=untracked(f"--save-every {EXECUTION.save_every}"),
+        run=run("pretrained"),
+        told=told("pretrained"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra finetune pretrained --job {params.job:q} {params.device} --threads {threads}"
-        " {params.saving} >{log} 2>&1"
+        "diversity-spectra finetune pretrained {params.run} --threads {threads} >{log} 2>&1"
 
 
-# Not compared: a run whose loss stays finite is the same either way.
-RECORDED = {runs.finetune.item for runs in PLAN.runs["finetune"] if runs.model.on_divergence == "record"}
-
-for block in PLAN.blocks():
-
-    rule:
-        """Train one condition with the seeds of this block, one after another in one process."""
-        name:
-            f"finetune_{block[0]}_{block[-1]}"
-        input:
-            inputs("finetune"),
-        output:
-            outputs("finetune", block),
-        log:
-            f"logs/finetune/{{item}}/seeds-{block[0]}-{block[-1]}.log",
-        benchmark:
-            f"logs/finetune/{{item}}/seeds-{block[0]}-{block[-1]}.benchmark.tsv"
-        wildcard_constraints:
-            item=items("finetune", block),
-        priority: 10
-        conda:
-            "../../envs/environment.yaml"
-        threads: EXECUTION.threads
-        resources:
-            gpu=gpu("finetune"),
-            mem_mb=grown(16_000),
-            runtime=240,
-        params:
-            job=job("finetune"),
-            device=DEVICE,
-            saving=untracked(f"--save-every {EXECUTION.save_every}"),
-            seeds=untracked(" ".join(map(str, block))),
-            divergence=lambda wildcards, input: "--record-divergence" if wildcards.item in RECORDED else "",
-        shell:
-            "diversity-spectra finetune train --job {params.job:q} --seeds {params.seeds} {params.device} --threads {threads}"
-            " {params.saving} {params.divergence} >{log} 2>&1"
+rule finetune:
+    """Train one condition with the seeds of a block, one after another in one process, up to this one."""
+    input:
+        needs("finetune"),
+    output:
+        "results/cache/finetune/{item}/seed-{seed}/spec.json",
+    log:
+        "logs/finetune/{item}/seed-{seed}.log",
+    benchmark:
+        "logs/finetune/{item}/seed-{seed}.benchmark.tsv"
+    priority: 10
+    conda:
+        "../../envs/environment.yaml"
+    threads: cores("finetune")
+    resources:
+        gpu=gpu("finetune"),
+        mem_mb=grown(16_000),
+        runtime=240,
+    params:
+        run=run("finetune"),
+        told=told("finetune"),
+    message:
+        "{params.told}"
+    shell:
+        "diversity-spectra finetune train {params.run} --threads {threads} >{log} 2>&1"

@@ -2,84 +2,81 @@
 generate: synthetic images from a diffusion model.
 
 REQUIRED INPUTS: training images (or the pool) from stage data
-OUTPUTS: results/cache/generator/{item}/ (kind ddpm: the trained model),
+OUTPUTS: results/cache/generator/{item}/ (kinds that are trained here: the trained model),
          results/cache/shard/{item}/, results/cache/generate/{item}/ (image sets)
 """
 
 
 rule generator:
-    """Train the class-conditional diffusion model."""
+    """Train the generator."""
     input:
-        inputs("generator"),
+        needs("generator"),
     output:
-        outputs("generator"),
+        "results/cache/generator/{item}/spec.json",
     log:
         "logs/generator/{item}.log",
     benchmark:
         "logs/generator/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("generator"),
     priority: 100
     conda:
         "../../envs/environment.yaml"
-    threads: EXECUTION.threads
+    threads: cores("generator")
     resources:
         gpu=gpu("generator"),
         mem_mb=grown(16_000),
         runtime=240,
     params:
-        job=job("generator"),
-        device=DEVICE,
-        saving=untracked(f"--save-every {EXECUTION.save_every}"),
+        run=run("generator"),
+        told=told("generator"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra generate train --job {params.job:q} {params.device} --threads {threads}"
-        " {params.saving} >{log} 2>&1"
+        "diversity-spectra generate train {params.run} --threads {threads} >{log} 2>&1"
 
 
 rule shard:
     """Generate one part of the synthetic images; every image depends on its own seed alone."""
     input:
-        inputs("shard"),
+        needs("shard"),
     output:
-        outputs("shard"),
+        "results/cache/shard/{item}/spec.json",
     log:
         "logs/shard/{item}.log",
     benchmark:
         "logs/shard/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("shard"),
     priority: 100
     conda:
         "../../envs/environment.yaml"
-    threads: EXECUTION.threads
+    threads: cores("shard")
     resources:
         gpu=gpu("shard"),
         mem_mb=grown(16_000),
         runtime=grown(80),
     params:
-        job=job("shard"),
-        device=DEVICE,
-        batch=untracked(f"--batch-size {EXECUTION.generate_batch}"),
+        run=run("shard"),
+        told=told("shard"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra generate sample --job {params.job:q} {params.device} --threads {threads}"
-        " {params.batch} >{log} 2>&1"
+        "diversity-spectra generate sample {params.run} --threads {threads} >{log} 2>&1"
 
 
 rule generate:
     """Join the parts to one synthetic image set."""
     input:
-        inputs("generate"),
+        needs("generate"),
     output:
-        outputs("generate"),
+        "results/cache/generate/{item}/spec.json",
     log:
         "logs/generate/{item}.log",
     benchmark:
         "logs/generate/{item}.benchmark.tsv"
-    wildcard_constraints:
-        item=items("generate"),
     conda:
         "../../envs/environment.yaml"
     params:
-        job=job("generate"),
+        run=run("generate"),
+        told=told("generate"),
+    message:
+        "{params.told}"
     shell:
-        "diversity-spectra generate join --job {params.job:q} >{log} 2>&1"
+        "diversity-spectra generate join {params.run} >{log} 2>&1"

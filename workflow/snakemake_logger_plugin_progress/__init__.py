@@ -1,6 +1,6 @@
 """`snakemake --logger progress`: one line per finished job, with what is running and an estimate of what remains.
 
-A failed job is named by stage, model, condition and seeds, with the reason from its log in one line. What Snakemake
+A job is called as its rule's message says. A failed job is named by stage, model, condition and seeds, with the reason from its log in one line. What Snakemake
 itself says of it, with the whole command, stands in .snakemake/log.
 """
 
@@ -17,8 +17,6 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 TARGET = "all"  # the rule that asks for everything and does nothing
-BLOCK = re.compile(r"^(\d+)_(\d+)$")
-KEY = re.compile(r"-[0-9a-f]{12}$")
 # What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
 REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"srun: (error|fatal): (?!\S+: task)")]
 
@@ -28,18 +26,6 @@ SOME_FAILED = "At least one job did not complete successfully."
 
 # The last word of a job that was told to stop.
 STOPPED = re.compile(r"(?:[\d:]{8} )?stopped ?(.*)")
-
-
-def job_name(rule: str, wildcards: dict) -> str:
-    """A job in words: `finetune mlp/dropout-0.3, seeds 0-7`.
-
-    Rules are called after their stage, and after a block of seeds or an experiment where a stage has several rules.
-    """
-    stage, _, part = rule.partition("_")
-    block = BLOCK.match(part) if "item" in wildcards else None
-    item = KEY.sub("", str(wildcards.get("item", wildcards.get("experiment", part))))
-    seeds = f", seeds {block[1]}-{block[2]}" if block else ""
-    return f"{stage} {item}{seeds}".strip()
 
 
 def reason_in_log(paths: list[str]) -> str:
@@ -139,7 +125,7 @@ class LogHandler(LogHandlerBase):
             return
         for rule, count in stats.items():
             if rule not in ("total", TARGET):
-                self.estimate.left[rule.partition("_")[0]] += count
+                self.estimate.left[rule] += count
         self.total = sum(self.estimate.left.values())
         jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items())
         self.say(f"{self.total} jobs: {jobs}")
@@ -147,8 +133,9 @@ class LogHandler(LogHandlerBase):
     def announce(self, record: LogRecord) -> None:
         if record.rule_name == TARGET:
             return
-        name = job_name(record.rule_name, record.wildcards or {})
-        self.names[record.jobid] = (name, name.split(" ")[0])
+        # The message of a rule says in words which job it is: `finetune mlp/dropout-0.3, seeds 0-7`.
+        name = getattr(record, "rule_msg", None) or record.rule_name
+        self.names[record.jobid] = (name, record.rule_name)
         self.running[record.jobid] = time.monotonic()
         if self.common_settings.dryrun:
             self.say(f"would run {name}: {str(record.reason).split(':')[0].lower()}")

@@ -7,13 +7,14 @@ import argparse
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.augment.job import Augment
 from diversity_spectra.augment.recipe import augmented, mix
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 
 EXAMPLE = """example:
-  diversity-spectra augment --job '{"settings": {"augmentations": [["rotation", 15]], "copies": 4, "synthetic": 0,
-    "mode": "added", "seed": 0}, "inputs": {"images": "digits-train"}, "out": "rotated"}'"""
+  diversity-spectra augment --job '{"settings": {"recipe": {"augmentations": [{"kind": "rotation", "level": 15}]},
+    "copies": 4}, "inputs": {"images": "digits-train"}, "out": "rotated"}'"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,33 +25,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
-    job = read_job(arguments.job, arguments.out)
-    settings = job["settings"]
-    real = imageset.load(job["inputs"]["images"])
-    synthetic = imageset.load(job["inputs"]["synthetic"]) if "synthetic" in job["inputs"] else None
+    job = read_job(arguments, Augment)
+    recipe = job.recipe
+    real = imageset.load(job.images)
+    synthetic = imageset.load(job.synthetic) if job.synthetic else None
     if synthetic and synthetic.images.shape[1:] != real.images.shape[1:]:
         raise UserError(
             f"synthetic images are {synthetic.images.shape[1:]}, real ones {real.images.shape[1:]}: they must be alike"
         )
     labels = synthetic.labels if synthetic else None
-    members = mix(real.labels, labels, settings["synthetic"], settings["mode"], settings["seed"], real.classes)
+    members = mix(real.labels, labels, recipe.synthetic, recipe.mode, job.seed, real.classes)
     sources = {"real": real, "synthetic": synthetic}
-    augmentations = settings["augmentations"]
-    copies = settings.get("copies", 1)
-    rows = [(origin, index, copy) for copy in range(copies) for origin, index in members]
-    with publish(job) as folder:
+    rows = [(origin, index, copy) for copy in range(job.copies) for origin, index in members]
+    with publish(job) as result:
+        folder = result.folder
         shape = (len(rows), *real.images.shape[1:])
         images = imageset.new_images(folder, shape)
         for position, (origin, index, copy) in enumerate(rows):
             image = sources[origin].images[index]
             images[position] = (
-                augmented(image, augmentations, copy, settings["seed"], origin, index) if augmentations else image
+                augmented(image, recipe.augmentations, copy, job.seed, origin, index) if recipe.augmentations else image
             )
             if (position + 1) % 10_000 == 0:
                 log.info("%d of %d images", position + 1, len(rows))
         images.flush()
         manifest = pd.DataFrame(rows, columns=["origin", "source", "copy"])
-        manifest["transform"] = " ".join(f"{kind}-{level:g}" for kind, level in augmentations)
+        manifest["transform"] = " ".join(f"{step.kind}-{step.level:g}" for step in recipe.augmentations)
         labels = np.array([sources[origin].labels[index] for origin, index, _ in rows])
-        meta = {"classes": real.classes, "source": real.meta["source"], "recipe": settings}
+        meta = {"classes": real.classes, "source": real.meta["source"], "recipe": recipe.model_dump()}
         imageset.save(folder, images, labels, manifest, meta)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diversity_spectra.augment.job import Step
 from diversity_spectra.errors import UserError
 from diversity_spectra.seeds import derive_seed
 
@@ -39,7 +40,7 @@ def mix(
 
 
 def augmented(
-    image: np.ndarray, augmentations: Sequence[tuple[str, float]], copy: int, seed: int, origin: str, index: int
+    image: np.ndarray, augmentations: Sequence[Step], copy: int, seed: int, origin: str, index: int
 ) -> np.ndarray:
     """One variant of an image (H, W, C) uint8. Its seed is that of the image and the copy, nothing else.
 
@@ -49,12 +50,13 @@ def augmented(
 
     from diversity_spectra.augment.kinds import KINDS
 
-    generator = torch.Generator().manual_seed(derive_seed(seed, "augment", augmentations, origin, index, copy))
+    named = [[step.kind, step.level] for step in augmentations]
+    generator = torch.Generator().manual_seed(derive_seed(seed, "augment", named, origin, index, copy))
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (C, H, W)
-    for kind, level in augmentations:
-        changed = KINDS[kind].apply(tensor, level, generator)
+    for step in augmentations:
+        changed = KINDS[step.kind].apply(tensor, step.level, generator)
         if (changed.shape, changed.dtype) != (tensor.shape, tensor.dtype):
             given, wanted = (f"{tuple(each.shape)} of {each.dtype}" for each in (changed, tensor))
-            raise UserError(f"augmentation {kind} made an image {given}, expected {wanted}")
+            raise UserError(f"augmentation {step.kind} made an image {given}, expected {wanted}")
         tensor = changed
     return tensor.permute(1, 2, 0).numpy()

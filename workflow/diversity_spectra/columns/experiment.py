@@ -53,7 +53,7 @@ CONDITIONS = {
 }
 
 DIVERSITY = {
-    "training_set": Column("", "name of the set; `synthetic`: the synthetic images alone", "compare.job.run_job"),
+    "training_set": Column("", "name of the set; `synthetic`: the synthetic images alone", "compare.command.run"),
     "kernel": Column(
         "",
         "similarity of two images: cosine of `pixel` values (block means above 32 pixels a side), of `pixel_centred` ones (less the mean image), of the "
@@ -76,7 +76,7 @@ DIVERSITY = {
 }
 
 QUALITY = {
-    "training_set": Column("", "the set that is judged: `synthetic`", "compare.job.run_job"),
+    "training_set": Column("", "the set that is judged: `synthetic`", "compare.command.run"),
     "measure": Column(
         "",
         "`near_copies_<set>_<space>`: share of images as near to one of that set as its closest 1 % are to each other; "

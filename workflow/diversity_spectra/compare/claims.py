@@ -21,9 +21,10 @@ from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
 from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
+from diversity_spectra.conditions import of_role
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-DATA_FAMILIES = ("augmentation", "synthetic")
+DATA_FAMILIES = of_role("data")
 
 Interval = tuple[float, float, float]  # estimate, low, high
 

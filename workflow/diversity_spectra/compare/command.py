@@ -6,9 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
+from diversity_spectra.compare import TABLES
+from diversity_spectra.compare.job import CompareConditions
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job
+from diversity_spectra.execution import add_job, publish, read_job, restored
 from diversity_spectra.tables import read_table, write_both
+
+NUMBERS = ("strength", "dropout", "weight_decay", "synthetic")  # of a condition; of a checkpoint none is known
 
 EXAMPLE = """example:
   diversity-spectra compare --inputs results/digits/tables --out results/digits/tables --options '{"bootstrap": 2000}'
@@ -32,9 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from diversity_spectra.compare.study import INPUTS, compare
 
     if arguments.job:
-        from diversity_spectra.compare.job import run_job
-
-        return run_job(arguments)
+        return _run_job(arguments)
     if not arguments.inputs or not arguments.out:
         raise UserError("name the folder with the tables (--inputs) and the one to write to (--out); see --help")
     try:
@@ -44,6 +46,34 @@ def run(arguments: argparse.Namespace) -> None:
     tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
     for name, table in compare(tables, options).items():
         write_both(arguments.out, name, table)
+
+
+def _run_job(arguments: argparse.Namespace) -> None:
+    """Gathered tables in, all tables of the experiment out."""
+    import pandas as pd
+
+    from diversity_spectra.compare.options import Options
+    from diversity_spectra.compare.study import compare
+
+    job = read_job(arguments, CompareConditions)
+    if restored(job):
+        return
+    with publish(job) as result:
+        tables = {
+            name: pd.concat([pd.read_parquet(Path(part) / f"{name}.parquet") for part in job.runs], ignore_index=True)
+            for name in ("runs", "evaluation", "spectra")
+        }
+        conditions = [condition.model_dump() for condition in job.conditions]
+        tables["conditions"] = pd.DataFrame(conditions).astype(dict.fromkeys(NUMBERS, float))
+        for name, file in (("diversity", "scores"), ("quality", "quality")):
+            parts = [
+                pd.read_parquet(Path(folder) / f"{file}.parquet").assign(training_set=key)
+                for key, folder in sorted(job.diversity.items())
+            ]
+            tables[name] = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        tables.update(compare(tables, Options(**job.compare.model_dump(), seed=job.seed)))
+        for name in TABLES:
+            write_both(result.folder, name, tables[name])
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-FAMILIES = ("baseline", "dropout", "weight_decay", "augmentation", "synthetic", "combinations", "checkpoint")
+from diversity_spectra.conditions import FAMILIES
+
 MATRICES = ("W", "dW", "dW_corrected")
 KEYS = ["layer", "depth", "matrix", "measure"]
 
@@ -176,7 +177,7 @@ def _canonical(
 
     def rank(row) -> tuple:
         strength = row.strength if np.isfinite(row.strength) else np.inf
-        return FAMILIES.index(row.family), str(row.kind), strength, content[members[row.condition][0]]
+        return FAMILIES[row.family].rank, str(row.kind), strength, content[members[row.condition][0]]
 
     present = conditions[conditions["condition"].isin(members)]
     ordered = sorted(present.itertuples(index=False), key=rank)

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from diversity_spectra.execution import add_job, check_input, publish, read_job
+from diversity_spectra.compare.job import Gather
+from diversity_spectra.execution import add_job, publish, read_job
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,24 +21,23 @@ def run(arguments: argparse.Namespace) -> None:
     """One row per run in `runs`, per run and test set in `evaluation`, per run, layer and matrix in `spectra`."""
     import pandas as pd
 
-    job = read_job(arguments.job, arguments.out)
-    runs, evaluation, spectra = [], [], []
-    for entry in job["settings"]["runs"]:
-        for stage in ("finetune", "evaluate", "spectra"):
-            check_input(entry[stage])
-        identity = {key: entry[key] for key in ("model", "condition", "seed")}
-        summary = json.loads((Path(entry["finetune"]) / "run.json").read_text())
-        depth = {layer: position for position, layer in enumerate(summary.pop("layers"))}
-        summary["dropout_places"] = ", ".join(summary["dropout_places"])
-        runs.append({**identity, **summary, "folder": entry["finetune"]})
-        evaluation.append(_labelled(pd.read_parquet(Path(entry["evaluate"]) / "metrics.parquet"), identity))
-        rows = _labelled(pd.read_parquet(Path(entry["spectra"]) / "rows.parquet"), identity)
-        rows.insert(4, "depth", [_depth(layer, depth) for layer in rows["layer"]])
-        spectra.append(rows)
-    with publish(job) as folder:
-        pd.DataFrame(runs).to_parquet(folder / "runs.parquet", index=False)
-        pd.concat(evaluation, ignore_index=True).to_parquet(folder / "evaluation.parquet", index=False)
-        pd.concat(spectra, ignore_index=True).to_parquet(folder / "spectra.parquet", index=False)
+    job = read_job(arguments, Gather)
+    with publish(job) as result:
+        runs, evaluation, spectra = [], [], []
+        for run in job.runs:
+            identity = {"model": run.model, "condition": run.condition, "seed": run.seed}
+            summary, metrics, rows = (Path(folder, file) for folder, file in run.files.items())
+            summary = json.loads(summary.read_text())
+            depth = {layer: position for position, layer in enumerate(summary.pop("layers"))}
+            summary["dropout_places"] = ", ".join(summary["dropout_places"])
+            runs.append({**identity, **summary, "folder": run.finetune})
+            evaluation.append(_labelled(pd.read_parquet(metrics), identity))
+            rows = _labelled(pd.read_parquet(rows), identity)
+            rows.insert(4, "depth", [_depth(layer, depth) for layer in rows["layer"]])
+            spectra.append(rows)
+        pd.DataFrame(runs).to_parquet(result.folder / "runs.parquet", index=False)
+        pd.concat(evaluation, ignore_index=True).to_parquet(result.folder / "evaluation.parquet", index=False)
+        pd.concat(spectra, ignore_index=True).to_parquet(result.folder / "spectra.parquet", index=False)
 
 
 def _depth(layer: str, depth: dict[str, int]) -> int:

@@ -1,46 +1,87 @@
-"""The comparison as a job of the workflow: gathered tables in, all tables of the experiment out."""
+"""What stage `compare` makes: the tables of runs put together, and every condition against the controls."""
 
 from __future__ import annotations
 
-import argparse
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import ClassVar
 
-from diversity_spectra.execution import check_input, read_job, record
-from diversity_spectra.files import write_json
-from diversity_spectra.tables import write_both
-
-NUMBERS = ("strength", "dropout", "weight_decay", "synthetic")  # of a condition; of a checkpoint none is known
+from diversity_spectra.compare import TABLES
+from diversity_spectra.jobs import Input, Job
+from diversity_spectra.settings import Settings, key
+from diversity_spectra.work import Sets, Work
 
 
-def run_job(arguments: argparse.Namespace) -> None:
-    import pandas as pd
+class Compare(Settings):
+    """How conditions are compared."""
 
-    from diversity_spectra.compare import TABLES
-    from diversity_spectra.compare.options import Options
-    from diversity_spectra.compare.study import compare
+    bootstrap: int = key(1000, ge=50, le=100000, description="bootstrap draws over runs")
+    permutations: int = key(2000, ge=50, le=100000, description="permutations of runs")
+    level: float = key(0.05, gt=0, lt=0.5, description="error level of tests and 1 - coverage of intervals")
 
-    started = datetime.now(UTC)
-    job = read_job(arguments.job)
-    settings = dict(job["settings"])
-    conditions, diversity = settings.pop("conditions"), settings.pop("diversity")
-    for folder in diversity.values():
-        check_input(folder)
-    tables = {
-        name: pd.concat(
-            [pd.read_parquet(Path(part) / f"{name}.parquet") for part in job["inputs"]["runs"]], ignore_index=True
-        )
-        for name in ("runs", "evaluation", "spectra")
-    }
-    tables["conditions"] = pd.DataFrame(conditions).astype(dict.fromkeys(NUMBERS, float))
-    for name, file in (("diversity", "scores"), ("quality", "quality")):
-        parts = [
-            pd.read_parquet(Path(folder) / f"{file}.parquet").assign(training_set=key)
-            for key, folder in diversity.items()
-        ]
-        tables[name] = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    tables.update(compare(tables, Options.from_json(settings)))
-    out = Path(job["out"])
-    for name in TABLES:
-        write_both(out, name, tables[name])
-    write_json(out / "spec.json", record(job, out, started))
+
+class Run(Settings):
+    """The results of one run, by the stage that made them."""
+
+    model: str
+    condition: str
+    seed: int
+    finetune: str
+    evaluate: str
+    spectra: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The file of each stage that its tables come from."""
+        return {self.finetune: "run.json", self.evaluate: "metrics.parquet", self.spectra: "rows.parquet"}
+
+
+class Compared(Settings):
+    """One condition of a model, as a row of the table `conditions`; nothing is known of how a checkpoint was trained."""
+
+    model: str
+    condition: str
+    family: str
+    kind: str
+    strength: float | None
+    training_set: str
+    dropout: float | None
+    weight_decay: float | None
+    synthetic: float | None
+    runs: int
+
+
+class Gather(Job):
+    """The tables of some hundred runs, put together."""
+
+    kind: ClassVar[str] = "gather"
+    command: ClassVar[str] = "gather"
+    makes: ClassVar[tuple[str, ...]] = ("runs.parquet", "evaluation.parquet", "spectra.parquet")
+
+    runs: Input[list[Run]] = key(min_length=1, description="the runs")
+
+    def reads(self, results: object = ()) -> dict[str, tuple[str, ...]]:
+        return {folder: (file,) for run in self.runs for folder, file in run.files.items()}
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        return Work("gathering", "runs", len(self.runs))
+
+
+class CompareConditions(Job):
+    """Shifts, alignments, equivalents, the diversity metric and the claims of one experiment, with intervals."""
+
+    kind: ClassVar[str] = "compare"
+    command: ClassVar[str] = "compare"
+    makes: ClassVar[tuple[str, ...]] = tuple(f"{table}.parquet" for table in TABLES)
+
+    compare: Compare = key(Compare(), description="how")
+    conditions: list[Compared] = key(min_length=1, description="the conditions of every model")
+    seed: int = key(0, description="root of the random streams")
+    runs: Input[list[str]] = key(min_length=1, description="gathered tables of runs")
+    diversity: Input[dict[str, str]] = key({}, description="diversity by training set")
+
+    @property
+    def place(self) -> str:
+        return f"results/{self.name}/tables"
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        kind = f"comparing with {self.compare.bootstrap} draws, {self.compare.permutations} permutations"
+        return Work(kind, "runs", sum(condition.runs for condition in self.conditions))

@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from diversity_spectra.compare.job import Compare
+from diversity_spectra.conditions import of_role
 from diversity_spectra.errors import UserError
 
+DEFAULT = Compare()
 AT_LEAST_ONE = (lambda number: number >= 1 and number % 1 == 0, "a whole number from 1 on")
 SHARE = (lambda number: 0 < number < 1, "a number between 0 and 1")
 RANGES = {"bootstrap": AT_LEAST_ONE, "permutations": AT_LEAST_ONE, "level": SHARE, "power": SHARE}
@@ -26,13 +29,13 @@ class Options:
     seed: of all random draws.
     """
 
-    bootstrap: int = 1000
-    permutations: int = 2000
-    level: float = 0.05
+    bootstrap: int = DEFAULT.bootstrap
+    permutations: int = DEFAULT.permutations
+    level: float = DEFAULT.level
     power: float = 0.8
     similarity: float = 0.3
     measures: tuple[str, ...] = ("alpha", "stable_rank", "entropy", "mp_softrank")
-    controls: tuple[str, ...] = ("dropout", "weight_decay")
+    controls: tuple[str, ...] = of_role("control")
     seed: int = 0
 
     @classmethod

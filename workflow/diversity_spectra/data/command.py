@@ -8,62 +8,59 @@ from pathlib import Path
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.data.job import OodArrays, Prepare, Source, Split
 from diversity_spectra.data.split import stratified
 from diversity_spectra.data.tree import held_out, list_classes, train_and_test
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 
 EXAMPLE = """example:
-  diversity-spectra data --job '{"settings": {"source": {"kind": "digits", "train_per_class": 100, "test_per_class": 100,
-    "pool_per_class": 0}, "split": "train", "seed": 0}, "inputs": {}, "out": "digits-train"}'"""
+  diversity-spectra data --job '{"settings": {"source": {"kind": "digits", "train_per_class": 100}, "split": "train"},
+    "inputs": {}, "out": "digits-train"}'"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
-    parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.epilog = EXAMPLE
 
 
 def run(arguments: argparse.Namespace) -> None:
-    job = read_job(arguments.job, arguments.out)
-    settings, inputs = job["settings"], job["inputs"]
-    source = settings["source"]
-    with publish(job) as folder:
-        if source["kind"] == "corruption":
-            _corrupted(source, inputs["images"], settings["seed"], folder)
+    job = read_job(arguments, Prepare)
+    with publish(job) as result:
+        if job.images:
+            _corrupted(job, result.folder)
         else:
-            _prepared(source, settings, inputs, folder, download=not arguments.offline)
+            _prepared(job, result.folder)
 
 
-def _corrupted(source: dict, images: str, seed: int, folder: Path) -> None:
+def _corrupted(job: Prepare, folder: Path) -> None:
     import pandas as pd
 
     from diversity_spectra.data.corruptions import corrupt
 
-    clean = imageset.load(images)
+    clean, source = imageset.load(job.images), job.source
     corrupted = imageset.new_images(folder, clean.images.shape)
-    for index, image in enumerate(corrupt(clean.images, source["corruption"], source["severity"], seed)):
+    for index, image in enumerate(corrupt(clean.images, source.corruption, source.severity, job.seed)):
         corrupted[index] = image
     corrupted.flush()
-    manifest = pd.DataFrame({"source": np.arange(len(clean)), "corruption": source["corruption"]})
-    manifest["severity"] = source["severity"]
-    imageset.save(folder, corrupted, clean.labels, manifest, {**clean.meta, "corruption": source})
+    manifest = pd.DataFrame({"source": np.arange(len(clean)), "corruption": source.corruption})
+    manifest["severity"] = source.severity
+    imageset.save(folder, corrupted, clean.labels, manifest, {**clean.meta, "corruption": source.model_dump()})
 
 
-def _prepared(source: dict, settings: dict, inputs: dict, folder: Path, download: bool) -> None:
+def _prepared(job: Prepare, folder: Path) -> None:
     import pandas as pd
 
-    split, seed = settings["split"], settings["seed"]
-    classes = None
-    if "classes" in inputs:
-        # A shifted test set: the classes are those of the test set, and so is the side of images that have none.
-        test = imageset.load(inputs["classes"])
-        classes = test.classes
-        source = {"image_size": test.images.shape[1], **source}
-    if source["kind"] == "image_folder":
-        images, labels, classes, origin = _from_folder(source, split, seed, folder, classes)
-    elif source["kind"] == "torchvision":
-        images, labels, classes, origin = _from_torchvision(source, split, seed, folder, classes, download)
+    source, split, seed = job.source, job.split, job.seed
+    side, classes = getattr(source, "image_size", None), None
+    if job.classes_of:
+        # A shifted test set: its classes and the side of its images are those of the test set.
+        test = imageset.load(job.classes_of)
+        side, classes = test.images.shape[1], test.classes
+    if source.kind == "image_folder":
+        images, labels, classes, origin = _from_folder(source, split, seed, folder, side, classes)
+    elif source.kind == "torchvision":
+        images, labels, classes, origin = _from_torchvision(source, split, seed, folder, side, classes)
     else:
         pixels, labels, classes = _read_arrays(source, classes)
         origin = _choose(source, split, labels, seed, classes)
@@ -72,58 +69,53 @@ def _prepared(source: dict, settings: dict, inputs: dict, folder: Path, download
         empty = [name for label, name in enumerate(classes) if not (labels == label).any()]
         raise UserError(f"no images of class {', '.join(map(repr, empty))} in split {split!r}")
     manifest = pd.DataFrame({"source": origin, "label": labels})
-    meta = {"classes": classes, "source": source, "split": split}
+    meta = {"classes": classes, "source": source.model_dump(), "split": split}
     imageset.save(folder, images, labels, manifest, meta)
     log.info("%d images of %d classes, %s", len(labels), len(classes), images.shape[1:])
 
 
-def _read_arrays(source: dict, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read_arrays(source: Source, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
     from diversity_spectra.data import digits
 
-    if source["kind"] == "digits":
-        images, labels = digits.mnist()
+    if not isinstance(source, OodArrays):
+        images, labels = digits.mnist() if source.kind == "digits" else digits.uci()
         return images, labels, [str(digit) for digit in range(10)]
-    if source["kind"] == "uci_digits":
-        images, labels = digits.uci()
-        return images, labels, [str(digit) for digit in range(10)]
-    if source["kind"] == "arrays":
-        try:
-            images = np.load(source["images"], mmap_mode="r", allow_pickle=False)
-            labels = np.load(source["labels"], allow_pickle=False).astype(np.int64)
-        except (ValueError, OSError) as error:
-            raise UserError(f"{source['name']}: {error}") from None
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
-            raise UserError(f"{source['images']}: expected (N, H, W[, C]) uint8 with one label each")
-        if classes and not set(np.unique(labels)) <= set(range(len(classes))):
-            raise UserError(f"{source['labels']}: labels must be 0 to {len(classes) - 1}, in the order of the classes")
-        return images if images.ndim == 4 else images[..., None], labels, classes or []
-    raise UserError(f"unknown source kind {source['kind']!r}")
+    try:
+        images = np.load(source.images, mmap_mode="r", allow_pickle=False)
+        labels = np.load(source.labels, allow_pickle=False).astype(np.int64)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{source.name}: {error}") from None
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+        raise UserError(f"{source.images}: expected (N, H, W[, C]) uint8 with one label each")
+    if classes and not set(np.unique(labels)) <= set(range(len(classes))):
+        raise UserError(f"{source.labels}: labels must be 0 to {len(classes) - 1}, in the order of the classes")
+    return images if images.ndim == 4 else images[..., None], labels, classes or []
 
 
-def _choose(source: dict, split: str, labels: np.ndarray, seed: int, classes: list[str]) -> np.ndarray:
+def _choose(source: Source, split: Split, labels: np.ndarray, seed: int, classes: list[str]) -> np.ndarray:
     """Indices (n,) of the images of a split."""
-    if source["kind"] == "digits":
-        sizes = [source["train_per_class"], source["pool_per_class"], source["test_per_class"]]
+    if source.kind == "digits":
+        sizes = [source.train_per_class, source.pool_per_class, source.test_per_class]
         return stratified(labels, sizes, seed, classes)[["train", "pool", "test"].index(split)]
     if split == "test":
-        limit = source.get("test_per_class")
+        limit = getattr(source, "test_per_class", None)
         return np.arange(len(labels)) if limit is None else stratified(labels, [limit], seed, classes)[0]
-    pool, train = stratified(labels, [source["pool_per_class"], source["train_per_class"]], seed, classes)
+    pool, train = stratified(labels, [source.pool_per_class, source.train_per_class], seed, classes)
     return train if split == "train" else pool
 
 
 def _from_torchvision(
-    source: dict, split: str, seed: int, folder: Path, classes: list[str] | None, download: bool
+    source: Source, split: Split, seed: int, folder: Path, side: int | None, classes: list[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     from diversity_spectra.data import torchvision_set
 
-    data = torchvision_set.open_set(source["name"], source["root"], split, download)
+    data = torchvision_set.open_set(source.name, source.root, split, source.download)
     labels = torchvision_set.labels_of(data)
     names = torchvision_set.classes_of(data, labels)
     if classes:
-        labels = matched(names, classes, source["name"])[labels]
+        labels = matched(names, classes, source.name)[labels]
     chosen = _choose(source, split, labels, seed, classes or names)
-    images, origin = torchvision_set.write(data, chosen, source.get("image_size"), folder)
+    images, origin = torchvision_set.write(data, chosen, side, folder)
     return images, labels[origin], classes or names, origin
 
 
@@ -144,11 +136,11 @@ def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
 
 
 def _from_folder(
-    source: dict, split: str, seed: int, folder: Path, classes: list[str] | None
+    source: Source, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
     from diversity_spectra.data.folder import list_images, read_images
 
-    root = Path(source["path"])
+    root, whole = Path(source.path), classes is not None
     separate = train_and_test(root)
     if separate:
         found = list_classes(separate[0])
@@ -160,25 +152,25 @@ def _from_folder(
         raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
     classes = classes or found
     files, labels = list_images(root, classes)
-    if "test_fraction" in source:
+    if not whole:
         chosen = _folder_split(source, split, labels, seed, classes, bool(separate))
         files, labels = [files[index] for index in chosen], labels[chosen]
-    images, kept = read_images(files, source["image_size"], folder)
+    images, kept = read_images(files, side, folder)
     return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
 
 
 def _folder_split(
-    source: dict, split: str, labels: np.ndarray, seed: int, classes: list[str], separate: bool
+    source: Source, split: Split, labels: np.ndarray, seed: int, classes: list[str], separate: bool
 ) -> np.ndarray:
     everything = np.arange(len(labels))
     if not separate:
         # Each class gives the same share; at least one image of every class is tested on.
         smallest = np.bincount(labels, minlength=len(classes)).min()
-        test, rest = stratified(labels, [held_out(source["test_fraction"], smallest), None], seed, classes)
+        test, rest = stratified(labels, [held_out(source.test_fraction, smallest), None], seed, classes)
         everything = test if split == "test" else rest
     labels = labels[everything]
     if split == "test":
-        limit = source["test_per_class"]
+        limit = source.test_per_class
         return everything if limit is None else everything[stratified(labels, [limit], seed, classes)[0]]
-    pool, train = stratified(labels, [source["pool_per_class"], source["train_per_class"]], seed, classes)
+    pool, train = stratified(labels, [source.pool_per_class, source.train_per_class], seed, classes)
     return everything[train if split == "train" else pool]

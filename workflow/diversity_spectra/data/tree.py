@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diversity_spectra.contents import images_in
 from diversity_spectra.errors import UserError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
 def train_and_test(root: Path) -> tuple[Path, Path] | None:
@@ -27,27 +26,20 @@ def list_classes(root: Path) -> list[str]:
 
 def images_below(folder: Path) -> list[Path]:
     """Image files in a class folder, however deep, sorted. Raises `UserError` where there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = images_in(folder)
     if not found:
         raise UserError(f"{folder}: no images in this class folder")
     return found
 
 
+def counts(root: Path) -> dict[str, int]:
+    """Images of every class; empty where there are no class folders."""
+    try:
+        return {name: len(images_in(root / name)) for name in list_classes(root)}
+    except UserError:
+        return {}
+
+
 def held_out(fraction: float, smallest: int) -> int:
     """Images that every class of a tree that is split gives to the test set, at least one."""
     return max(1, round(fraction * smallest))
-
-
-def training_images(source: dict) -> int:
-    """Images to train on of the smallest class, unreadable files still among them; 0 where a class has none.
-
-    source: the settings of an `image_folder`.
-    """
-    pair = train_and_test(Path(source["path"]))
-    root = pair[0] if pair else Path(source["path"])
-    try:
-        smallest = min(len(images_below(root / name)) for name in list_classes(root))
-    except UserError:
-        return 0
-    tested = 0 if pair else held_out(source["test_fraction"], smallest)
-    return max(0, smallest - tested - source["pool_per_class"])

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job
+from diversity_spectra.execution import add_job, publish, read_job
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.tables import write_table
 
@@ -53,11 +54,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.job:
-        from diversity_spectra.diversity.job import run_job
-
-        return run_job(arguments)
+        return _run_job(arguments)
     written = [f"{rows} rows to {path}" for path, rows in measure(arguments).items()]
     print(f"wrote {', '.join(written)}", file=sys.stderr)
+
+
+def _run_job(arguments: argparse.Namespace) -> None:
+    """The subcommand with the job's settings; `quality.parquet` is empty where there is nothing to compare with."""
+    import pandas as pd
+
+    job = read_job(arguments, MeasureDiversity)
+    how = job.measured
+    device = _device(arguments) if job.takes_device() else "cpu"
+    with publish(job, device=_told(device), threads=arguments.threads) as result:
+        compared = job.reference is not None
+        measure(
+            argparse.Namespace(
+                image_set=job.images,
+                out=result.folder / "scores.parquet",
+                embedding=how.embedding,
+                image_size=how.image_size,
+                orders=[float(order) for order in how.orders],
+                per_class=how.per_class,
+                subsamples=how.subsamples,
+                seed=job.seed,
+                device=device,
+                reference=job.reference,
+                test=job.test,
+                logits=None,
+                quality=result.folder / "quality.parquet" if compared else None,
+                copies=result.folder / "copies.parquet" if compared else None,
+            )
+        )
+        if not compared:
+            empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
+            empty.to_parquet(result.folder / "quality.parquet", index=False)
+
+
+def _device(arguments: argparse.Namespace) -> str:
+    from diversity_spectra import devices
+
+    return str(devices.choose(arguments.device, arguments.threads))
+
+
+def _told(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    from diversity_spectra import devices
+
+    return devices.describe(torch.device(device))
 
 
 def measure(arguments: argparse.Namespace) -> dict[Path, int]:

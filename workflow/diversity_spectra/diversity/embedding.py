@@ -27,17 +27,19 @@ def load(
 ) -> tuple[torch.nn.Module, tuple[float, ...], tuple[float, ...]]:
     """The model named ARCHITECTURE[:WEIGHTS] in evaluation mode, and the mean and deviation its input is scaled with.
 
-    Raises UserError where the device is missing.
+    Raises UserError for a network that timm does not have, and where the device is missing.
     """
     import torch
 
+    from diversity_spectra.finetune.job import Network
     from diversity_spectra.finetune.models import create, normalisation
+    from diversity_spectra.settings import validate
 
     architecture, weights = split_name(embedding)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {device}: this machine has no GPU that torch can use; use cpu")
     # Without a classifier a timm model returns its pooled features.
-    network = {"architecture": architecture, "channels": 3, "image_size": image_size}
+    network = validate(Network, {"architecture": architecture, "image_size": image_size}, f"embedding {embedding}")
     model = create(network, 0, weights).to(device).eval()
     return model, *normalisation(model)
 

@@ -1,48 +1,62 @@
-"""Diversity of one image set, as a job of the workflow."""
+"""What stage `diversity` makes: Vendi scores of an image set, and the quality of the synthetic one."""
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from diversity_spectra.execution import publish, read_job
-
-
-def run_job(arguments: argparse.Namespace) -> None:
-    """The subcommand with the job's settings; `quality.parquet` is empty where there is nothing to compare with."""
-    import pandas as pd
-
-    from diversity_spectra.diversity.command import measure
-
-    job = read_job(arguments.job)
-    settings, inputs = job["settings"], job["inputs"]
-    with publish(job) as folder:
-        compared = "reference" in inputs
-        measure(
-            argparse.Namespace(
-                image_set=inputs["images"],
-                out=folder / "scores.parquet",
-                embedding=settings["embedding"],
-                image_size=settings["image_size"],
-                orders=[float(order) for order in settings["orders"]],
-                per_class=settings["per_class"],
-                subsamples=settings["subsamples"],
-                seed=settings["seed"],
-                device=_device(arguments, settings["embedding"]),
-                reference=inputs.get("reference"),
-                test=inputs.get("test"),
-                logits=None,
-                quality=folder / "quality.parquet" if compared else None,
-                copies=folder / "copies.parquet" if compared else None,
-            )
-        )
-        if not compared:
-            empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
-            empty.to_parquet(folder / "quality.parquet", index=False)
+from diversity_spectra.jobs import Input, Job
+from diversity_spectra.settings import Content, Settings, key
+from diversity_spectra.work import Sets, Work
 
 
-def _device(arguments: argparse.Namespace, embedding: str) -> str:
-    if embedding == "none":
-        return "cpu"
-    from diversity_spectra import devices
+def _weights(embedding: str) -> str | None:
+    weights = embedding.partition(":")[2]
+    return weights if Path(weights).suffix else None
 
-    return str(devices.choose(arguments.device, arguments.threads))
+
+class Diversity(Settings):
+    """How diversity is measured: the Vendi score (Friedman and Dieng 2023, arXiv 2210.02410)."""
+
+    orders: list[Literal["1", "2", "inf"]] = key(
+        ["1", "2", "inf"], min_length=1, description="orders of the Renyi entropy"
+    )
+    embedding: Annotated[str, Content(_weights)] = key(
+        "none", pattern=r"^[A-Za-z0-9_.]+(:.+)?$", description="architecture:weights of the embedding kernel, or none"
+    )
+    image_size: int = key(32, ge=4, le=2048, description="side at which the embedding sees the images, pixels")
+    per_class: int = key(
+        80,
+        ge=2,
+        le=100000,
+        description="images per class, the same for every set; fewer where the smallest class of an image_folder has fewer",
+    )
+    subsamples: int = key(5, ge=1, le=1000, description="random subsamples for the interval")
+
+
+class MeasureDiversity(Job):
+    """Vendi scores per class and overall; with a reference also distances to the real images and near-copies."""
+
+    kind: ClassVar[str] = "diversity"
+    command: ClassVar[str] = "diversity"
+    makes: ClassVar[tuple[str, ...]] = ("scores.parquet", "quality.parquet")
+    threaded: ClassVar[bool] = True
+
+    measured: Diversity = key(Diversity(), description="how")
+    seed: int = key(0, description="root of the random streams")
+    images: Input[str] = key(description="image set")
+    reference: Input[str | None] = key(None, description="real images that it was made after")
+    test: Input[str | None] = key(None, description="test images")
+
+    def takes_device(self) -> bool:
+        return self.measured.embedding != "none"
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        how = self.measured
+        space = "pixels" if how.embedding == "none" else f"{how.embedding} at {how.image_size} px"
+        kind = f"{space}, {how.per_class} of a class"
+        if self.reference:
+            shape = sets.shape(self.images)
+            return Work(f"{kind}, near-copies", "images", shape and shape[0])
+        classes = sets.classes(self.images)
+        return Work(kind, "images", classes and classes * how.per_class * how.subsamples)

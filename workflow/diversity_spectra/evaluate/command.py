@@ -8,9 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.evaluate.metrics import classification_metrics
-from diversity_spectra.execution import add_device, add_job, check_input, finished, log, publish, read_job
+from diversity_spectra.execution import (
+    add_device,
+    add_job,
+    add_seeds,
+    add_threads,
+    finished,
+    log,
+    publish,
+    read_job,
+)
 from diversity_spectra.files import write_npz
+from diversity_spectra.finetune.job import Network
 
 BATCH = 256
 EXAMPLE = """example (copy the job from `snakemake -np`):
@@ -20,7 +31,8 @@ EXAMPLE = """example (copy the job from `snakemake -np`):
 def configure(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
     add_device(parser)
-    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs to evaluate")
+    add_threads(parser)
+    add_seeds(parser)
     parser.epilog = EXAMPLE
 
 
@@ -30,31 +42,26 @@ def run(arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
     from diversity_spectra.finetune import models
 
-    job = read_job(arguments.job, arguments.out)
-    settings = job["settings"]
-    sets = {
-        role.removeprefix("set:"): imageset.load(path)
-        for role, path in job["inputs"].items()
-        if role.startswith("set:")
-    }
+    job = read_job(arguments, Evaluate)
+    sets = {name: imageset.load(path) for name, path in job.sets.items()}
     classes = len(sets["test"].classes)
     device = devices.choose(arguments.device, arguments.threads)
     for seed in arguments.seeds:
-        if finished(f"{job['out']}/seed-{seed}", job["key"]):
+        if finished(job, seed):
             continue
-        trained = Path(job["inputs"]["runs"]) / f"seed-{seed}"
-        check_input(trained)
-        model = models.create(settings, classes)
-        models.load_weights(model, str(trained / "model.safetensors"), settings["architecture"], strict_head=True)
-        with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed, device=devices.describe(device)) as folder:
+        trained = Path(job.runs) / f"seed-{seed}"
+        with publish(job, seed, device=devices.describe(device), threads=arguments.threads) as result:
+            model = models.create(job.network, classes)
+            weights = str(trained / "model.safetensors")
+            models.load_weights(model, weights, job.network.architecture, strict_head=True)
             predictions, rows = {}, []
             for name, images in sets.items():
-                logits = predict(model, images, settings, device)
+                logits = predict(model, images, job.network, device)
                 predictions[name] = logits
                 rows.append({"set": name, "shift": shift_of(name, images), **scores(logits, images.labels)})
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
-            write_npz(folder / "predictions.npz", predictions)
-            pd.DataFrame(rows).to_parquet(folder / "metrics.parquet", index=False)
+            write_npz(result.folder / "predictions.npz", predictions)
+            pd.DataFrame(rows).to_parquet(result.folder / "metrics.parquet", index=False)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -71,7 +78,7 @@ def shift_of(name: str, images: imageset.ImageSet) -> str:
     return "corruption" if "corruption" in images.meta else "natural"
 
 
-def predict(model, images: imageset.ImageSet, settings: dict, device) -> np.ndarray:
+def predict(model, images: imageset.ImageSet, network: Network, device) -> np.ndarray:
     """Logits (N, classes) float32, in batches of a fixed size so that they do not depend on the machine's memory."""
     import torch
 
@@ -79,10 +86,9 @@ def predict(model, images: imageset.ImageSet, settings: dict, device) -> np.ndar
     from diversity_spectra.finetune.images import Images
 
     model = model.to(device).eval()
-    if settings["channels"] == 3:
+    if network.channels == 3:
         model = model.to(memory_format=torch.channels_last)
-    sizes = (settings["image_size"], settings["resize"], settings["channels"])
-    batches = Images(images.images, images.labels, *sizes, models.normalisation(model), device)
+    batches = Images(images.images, images.labels, network, models.normalisation(model), device)
     with torch.inference_mode():
         parts = [model(batches.batch(indices)[0]).float().cpu() for indices in torch.arange(len(images)).split(BATCH)]
     return torch.cat(parts).numpy()

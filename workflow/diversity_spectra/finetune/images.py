@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from diversity_spectra.finetune.job import Network
+
 ON_DEVICE_BYTES = 2 * 2**30
 
 
@@ -20,18 +22,17 @@ class Images:
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        side: int,
-        resize: str,
-        channels: int,
+        network: Network,
         normalisation: tuple[tuple[float, ...], tuple[float, ...]],
         device: torch.device,
     ):
         self.source = images
         self.held = torch.from_numpy(np.array(images)).to(device) if images.nbytes <= ON_DEVICE_BYTES else None
         self.labels = torch.from_numpy(np.array(labels)).to(device)
-        self.side, self.resize, self.channels, self.device = side, resize, channels, device
+        self.side, self.resize, self.channels = network.image_size, network.resize, network.channels
+        self.device = device
         mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in normalisation)
-        if channels == 1:  # statistics of colours, for a network that sees grey
+        if self.channels == 1:  # statistics of colours, for a network that sees grey
             mean, std = mean.mean(1, keepdim=True), std.mean(1, keepdim=True)
         # (x / 255 - mean) / std in one multiplication and one addition
         self.scale, self.offset = 1 / (255 * std), -mean / std

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from diversity_spectra.errors import UserError
+from diversity_spectra.finetune.job import Network
 from diversity_spectra.finetune.networks import NETWORKS
 
 HUB = re.compile(r"hub(@(?P<commit>[0-9a-f]{40}))?")
@@ -21,14 +21,14 @@ WITHOUT_HUB = (
 
 
 def create(
-    network: Mapping, classes: int, weights: str | None = None, dropout: float = 0.0, dropout_where: str = ""
+    network: Network, classes: int, weights: str | None = None, dropout: float = 0.0, dropout_where: str = ""
 ) -> nn.Module:
     """A network with weights `none`, `hub`, `hub@COMMIT`, `embedded`, or of a file, and a classifier for that many classes.
 
-    network: its `architecture`, `channels`, `image_size` (pixels) and perhaps `options`, arguments of timm's own. Without
-    classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not fit it.
+    Without classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not
+    fit it.
     """
-    architecture = network["architecture"]
+    architecture = network.architecture
     hub = HUB.fullmatch(weights or "")
     model = _build(network, hub, classes, dropout)
     if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
@@ -38,9 +38,10 @@ def create(
     return model
 
 
-def _build(network: Mapping, hub: re.Match | None, classes: int, dropout: float) -> nn.Module:
-    architecture, channels, image_size = (network[key] for key in ("architecture", "channels", "image_size"))
-    given = dict(network.get("options", {}))
+def _build(network: Network, hub: re.Match | None, classes: int, dropout: float) -> nn.Module:
+    architecture, channels, image_size, given = (
+        network.architecture, network.channels, network.image_size, network.options,
+    )  # fmt: skip
     if architecture in NETWORKS:
         if hub:
             raise UserError(f"{architecture} has no weights on the hub")

@@ -12,6 +12,7 @@ from torch import nn
 
 from diversity_spectra.finetune import models, training
 from diversity_spectra.finetune.images import Images
+from diversity_spectra.finetune.job import Pretrain
 from diversity_spectra.resume import Resume
 from diversity_spectra.seeds import derive_seed
 
@@ -24,12 +25,11 @@ def quarter_turns(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return turned, np.repeat(np.arange(TURNS), len(images))
 
 
-def pretrain(images: np.ndarray, settings: dict, device: torch.device, resume: Resume) -> tuple[nn.Module, float]:
+def pretrain(images: np.ndarray, job: Pretrain, device: torch.device, resume: Resume) -> tuple[nn.Module, float]:
     """A network trained on the orientations of `images` (N, S, S, C) uint8, and its accuracy over the last steps."""
-    seed = derive_seed(settings["seed"], "pretrain")
+    seed = derive_seed(job.seed, "pretrain")
     torch.manual_seed(derive_seed(seed, "weights"))
-    sizes = (settings["image_size"], settings["resize"], settings["channels"])
-    model = models.create(settings, TURNS).to(device)
-    batches = Images(*quarter_turns(images), *sizes, models.normalisation(model), device)
-    outcome = training.train(model, batches, settings, seed, resume)
+    model = models.create(job.network, TURNS).to(device)
+    batches = Images(*quarter_turns(images), job.network, models.normalisation(model), device)
+    outcome = training.train(model, batches, job.training, seed, resume)
     return model, outcome.history[-1]["accuracy"]

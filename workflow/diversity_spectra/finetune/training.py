@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.finetune.images import Images
+from diversity_spectra.finetune.job import Training
 from diversity_spectra.resume import Resume
 from diversity_spectra.seeds import derive_seed
 
@@ -29,24 +30,24 @@ class Outcome:
     diverged: bool
 
 
-def learning_rate(step: int, settings: dict) -> float:
+def learning_rate(step: int, recipe: Training) -> float:
     """Rate of one step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
-    warmup = round(settings["warmup"] * settings["steps"])
+    warmup = round(recipe.warmup * recipe.steps)
     if step < warmup:
-        return settings["lr"] * (step + 1) / warmup
-    progress = (step - warmup) / max(1, settings["steps"] - warmup)
-    return settings["lr"] * 0.5 * (1 + math.cos(math.pi * progress))
+        return recipe.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, recipe.steps - warmup)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def decay_factor(settings: dict) -> float:
+def decay_factor(recipe: Training) -> float:
     """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by.
 
     Of averaged weights it is the same average of the products.
     """
     product = average = 1.0
-    for step in range(settings["steps"]):
-        product *= 1 - learning_rate(step, settings) * settings["weight_decay"]
-        ema = settings.get("ema", 0.0) if step else 0.0
+    for step in range(recipe.steps):
+        product *= 1 - learning_rate(step, recipe) * recipe.weight_decay
+        ema = recipe.ema if step else 0.0
         average = ema * average + (1 - ema) * product
     return average
 
@@ -56,24 +57,22 @@ def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
     return torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
 
 
-def train(
-    model: nn.Module, images: Images, settings: dict, seed: int, resume: Resume, record_divergence: bool = False
-) -> Outcome:
-    """Train `model` in place for `settings["steps"]` steps. `seed` is that of the run.
+def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume: Resume) -> Outcome:
+    """Train `model` in place for `recipe.steps` steps. `seed` is that of the run.
 
-    With `settings["ema"]` it ends with the exponential moving average of its weights and buffers over the steps.
+    With `recipe.ema` it ends with the exponential moving average of its weights and buffers over the steps.
 
     Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there.
     """
     device = images.device
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=settings["lr"], fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "float16")
-    ema = settings.get("ema", 0.0)
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+    ema = recipe.ema
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    batch, steps = settings["batch_size"], settings["steps"]
+    batch, steps = recipe.batch_size, recipe.steps
     outcome = Outcome([], False)
     start, micro = 0, batch
     losses, correct, since = 0.0, 0, 0
@@ -85,7 +84,7 @@ def train(
             average.load_state_dict(state["average"])
         start, outcome.history = state["step"], state["history"]
         losses, correct, since = state["sums"]
-    _train_mode(model, settings["freeze_norm"])
+    _train_mode(model, recipe.freeze_norm)
     clock = time.monotonic()
     order, epoch = None, -1
     record_every = max(1, steps // RECORDS)
@@ -93,14 +92,14 @@ def train(
         step = start
         while step < steps:
             indices, order, epoch = _indices(step, batch, len(images), seed, order, epoch)
-            rate = learning_rate(step, settings)
+            rate = learning_rate(step, recipe)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
             _seed_device(derive_seed(seed, "step", step), device)
-            flipped = torch.rand(len(indices)) < 0.5 if settings["flip"] else None
+            flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
             try:
-                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, micro, settings)
+                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, micro, recipe)
             except torch.OutOfMemoryError:
                 if micro == 1:
                     raise UserError("out of memory on the device even with one image at a time") from None
@@ -136,7 +135,7 @@ def train(
                 )
                 losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
                 if not math.isfinite(mean_loss):
-                    if not record_divergence:
+                    if recipe.on_divergence == "fail":
                         raise UserError(
                             f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record"
                         )
@@ -168,7 +167,7 @@ def _step(
     indices: torch.Tensor,
     flipped: torch.Tensor | None,
     micro: int,
-    settings: dict,
+    recipe: Training,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One optimiser step over `indices`, `micro` images at a time. Returns the loss and the number of hits, detached."""
     optimiser.zero_grad(set_to_none=True)
@@ -176,17 +175,17 @@ def _step(
     for start in range(0, len(indices), micro):
         part = slice(start, start + micro)
         batch, labels = images.batch(indices[part], None if flipped is None else flipped[part])
-        precision = PRECISIONS.get(settings["precision"])
+        precision = PRECISIONS.get(recipe.precision)
         with torch.autocast(images.device.type, precision, enabled=precision is not None):
             logits = model(batch)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=settings["label_smoothing"])
+            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         scaler.scale(loss * (len(labels) / len(indices))).backward()
         # Detached tensors, no .item(): the device need not be waited for.
         loss_sum = loss_sum + loss.detach() * (len(labels) / len(indices))
         hits = hits + (logits.detach().argmax(1) == labels).sum()
-    if settings["clip"]:
+    if recipe.clip:
         scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     scaler.step(optimiser)
     scaler.update()
     return loss_sum, hits

@@ -10,11 +10,13 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_device, add_job, log, publish, read_job
+from diversity_spectra.execution import add_device, add_job, add_threads, log, publish, read_job
+from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
+from diversity_spectra.generate.kind import Generator
 
 EXAMPLE = """example:
-  diversity-spectra generate train --job '{"key": "try", "settings": {"kind": "ddpm", "channels": [24, 48], "lr": 0.002,
-    "batch_size": 64, "train_steps": 100, "seed": 0}, "inputs": {"images": "digits-train"}, "out": "generator"}'"""
+  diversity-spectra generate train --job '{"settings": {"source": {"kind": "ddpm", "train_steps": 100}},
+    "inputs": {"images": "digits-train"}, "out": "generator"}'"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,65 +32,66 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add_job(step)
         if name != "join":
             add_device(step)
+            add_threads(step)
     steps.choices["train"].add_argument("--save-every", type=float, default=300, help="seconds between saved states")
     steps.choices["sample"].add_argument("--batch-size", type=int, default=64, help="images at a time")
     parser.epilog = EXAMPLE
 
 
 def run(arguments: argparse.Namespace) -> None:
-    job = read_job(arguments.job, arguments.out)
-    {"train": _train, "sample": _sample, "join": _join}[arguments.step](job, arguments)
+    {"train": _train, "sample": _sample, "join": _join}[arguments.step](arguments)
 
 
-def _train(job: dict, arguments: argparse.Namespace) -> None:
+def _train(arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
-    from diversity_spectra.generate import ddpm
     from diversity_spectra.resume import Resume
 
-    images = imageset.load(job["inputs"]["images"])
+    job = read_job(arguments, TrainGenerator)
+    images = imageset.load(job.images)
     device = devices.choose(arguments.device, arguments.threads)
-    resume = Resume(job["key"], "generator", arguments.save_every)
-    with publish(job, device=devices.describe(device)) as folder:
-        model, losses = ddpm.train(images.images, images.labels, job["settings"], device, resume)
-        model.save_pretrained(folder / "unet")
-        (folder / "losses.json").write_text(json.dumps(losses))
+    resume = Resume(job.key, "generator", arguments.save_every)
+    with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
+        job.source.train(images, job.seed, device, resume, result.folder)
+        result.facts["resumed"] = resume.resumed
     resume.clear()
 
 
-def _sample(job: dict, arguments: argparse.Namespace) -> None:
+def _sample(arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
-    from diversity_spectra.generate import sources
+    from diversity_spectra.generate.sources import pieces
 
-    settings, inputs = job["settings"], job["inputs"]
-    real = imageset.load(inputs.get("classes") or inputs["images"])
-    device = devices.choose("cpu" if settings["kind"] == "image_set" else arguments.device, arguments.threads)
-    source = sources.open_source(settings, inputs, real, device)
-    shard, shards = settings["shard"]
-    # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
-    indices = np.arange(source.count(real))[shard::shards]
-    with publish(job, device=devices.describe(device)) as folder:
-        images = imageset.new_images(folder, (len(indices), *real.images.shape[1:]))
+    job = read_job(arguments, DrawShard)
+    real = imageset.load(job.images)
+    device = devices.choose(arguments.device if job.takes_device() else "cpu", arguments.threads)
+    with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
+        source = job.source.open(job.generator, real, job.seed, device)
+        shard, shards = job.shard
+        # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
+        indices = np.arange(source.count(real))[shard::shards]
+        images = imageset.new_images(result.folder, (len(indices), *real.images.shape[1:]))
         rows: list[dict] = []
-        for piece in sources.pieces(indices, arguments.batch_size, source.tile):
+        for piece in pieces(indices, arguments.batch_size, source.tile):
             images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
             rows += made
             log.info("%d of %d images", len(rows), len(indices))
         images.flush()
-        _save(folder, images, rows, real, settings)
+        _save(result.folder, images, rows, real, job.source)
 
 
-def _join(job: dict, arguments: argparse.Namespace) -> None:
+def _join(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
-    parts = [imageset.load(path) for path in job["inputs"]["shards"]]
-    manifest = pd.concat([imageset.read_manifest(path) for path in job["inputs"]["shards"]], ignore_index=True)
+    job = read_job(arguments, JoinShards)
+    parts = [imageset.load(path) for path in job.shards]
+    manifest = pd.concat([imageset.read_manifest(path) for path in job.shards], ignore_index=True)
     order = np.argsort(manifest["index"].to_numpy(), kind="stable")
     kept = order[manifest["kept"].to_numpy()[order]]
     if len(kept) == 0:
         reasons = manifest["reason"].value_counts().to_dict()
         raise UserError(f"all {len(order)} synthetic images were rejected: {reasons}")
     labels = np.concatenate([part.labels for part in parts])
-    with publish(job) as folder:
+    with publish(job) as result:
+        folder = result.folder
         # Rejected images stay in the shards, with the reason; the manifest here lists them too.
         manifest.iloc[order].to_parquet(folder / "drawn.parquet", index=False)
         meta = {**parts[0].meta, "drawn": len(order), "rejected": len(order) - len(kept)}
@@ -100,12 +103,11 @@ def _join(job: dict, arguments: argparse.Namespace) -> None:
         imageset.save(folder, images, labels[kept], manifest.iloc[kept], meta)
 
 
-def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.ImageSet, settings: dict) -> None:
+def _save(folder: Path, images: np.ndarray, rows: list[dict], real: imageset.ImageSet, source: Generator) -> None:
     import pandas as pd
 
     manifest = pd.DataFrame(rows)
-    manifest["parameters"] = json.dumps(
-        {key: value for key, value in settings.items() if key != "shard"}, sort_keys=True
-    )
-    meta = {"classes": real.classes, "source": {"kind": settings["kind"]}, "generator": settings}
+    settings = source.model_dump(mode="json")
+    manifest["parameters"] = json.dumps(settings, sort_keys=True)
+    meta = {"classes": real.classes, "source": {"kind": source.kind}, "generator": settings}
     imageset.save(folder, images, manifest["label"].to_numpy(), manifest, meta)

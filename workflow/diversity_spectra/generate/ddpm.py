@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
+from diversity_spectra.generate.kind import Generator
+from diversity_spectra.generate.sources import is_blank
+from diversity_spectra.imageset import ImageSet
 from diversity_spectra.resume import Resume
 from diversity_spectra.seeds import derive_seed
 
@@ -53,15 +56,15 @@ def scheduler() -> DPMSolverMultistepScheduler:
 
 
 def train(
-    images: np.ndarray, labels: np.ndarray, settings: dict, device: torch.device, resume: Resume
+    images: np.ndarray, labels: np.ndarray, settings: Generator, seed: int, device: torch.device, resume: Resume
 ) -> tuple[UNet2DModel, list[float]]:
     """Train on images (N, H, W, C) uint8 with labels (N,). Returns the averaged (EMA) model and the loss per step."""
-    torch.manual_seed(derive_seed(settings["seed"], "ddpm", "weights"))
+    torch.manual_seed(derive_seed(seed, "ddpm", "weights"))
     classes = int(labels.max()) + 1
-    model = network(images.shape[1:], classes, settings["channels"]).to(device).train()
-    average = network(images.shape[1:], classes, settings["channels"]).to(device).eval()
+    model = network(images.shape[1:], classes, settings.channels).to(device).train()
+    average = network(images.shape[1:], classes, settings.channels).to(device).eval()
     average.load_state_dict(model.state_dict())
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings["lr"], fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, fused=True)
     losses: list[float] = []
     start = 0
     if state := resume.load():
@@ -72,9 +75,9 @@ def train(
     alphas = scheduler().alphas_cumprod.to(device)
     labels_all = torch.from_numpy(np.asarray(labels))
     with resume.watching():
-        for step in range(start, settings["train_steps"]):
-            random = torch.Generator().manual_seed(derive_seed(settings["seed"], "ddpm", step))
-            chosen = torch.randint(len(images), (settings["batch_size"],), generator=random)
+        for step in range(start, settings.train_steps):
+            random = torch.Generator().manual_seed(derive_seed(seed, "ddpm", step))
+            chosen = torch.randint(len(images), (settings.batch_size,), generator=random)
             clean = _fold(torch.from_numpy(images[chosen.numpy()])).to(device)  # (B, 4C, H/2, W/2) in [-1, 1]
             target = labels_all[chosen]
             dropped = torch.rand(len(chosen), generator=random) < CLASS_DROPPED
@@ -84,7 +87,7 @@ def train(
             alpha = alphas[times].view(-1, 1, 1, 1)
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
             loss = functional.mse_loss(model(noisy, times, class_labels=target).sample, clean)
-            optimiser.param_groups[0]["lr"] = settings["lr"] * min(1, (step + 1) / WARMUP_STEPS)
+            optimiser.param_groups[0]["lr"] = settings.lr * min(1, (step + 1) / WARMUP_STEPS)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -96,7 +99,7 @@ def train(
             if not np.isfinite(losses[-1]):
                 raise UserError(f"generator: the loss is {losses[-1]} at step {step}; lower generator.lr")
             if (step + 1) % 50 == 0:
-                log.info("step %d of %d, loss %.4f", step + 1, settings["train_steps"], np.mean(losses[-50:]))
+                log.info("step %d of %d, loss %.4f", step + 1, settings.train_steps, np.mean(losses[-50:]))
             if resume.due():
                 resume.save(
                     {
@@ -111,7 +114,7 @@ def train(
 
 
 @torch.inference_mode()
-def sample(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: dict) -> np.ndarray:
+def sample(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: Generator) -> np.ndarray:
     """One image per label and seed: (N, H, W, C) uint8. An image depends on its own seed and label only.
 
     The last bits of a matrix product depend on how many rows it has. So the images pass the network in tiles of one
@@ -125,7 +128,7 @@ def sample(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: d
     return np.concatenate(tiles)
 
 
-def _sample_tile(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: dict) -> np.ndarray:
+def _sample_tile(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: Generator) -> np.ndarray:
     device = next(model.parameters()).device
     shape = (model.config.in_channels, model.config.sample_size, model.config.sample_size)
     start = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -133,8 +136,8 @@ def _sample_tile(model: UNet2DModel, labels: np.ndarray, seeds: list[int], setti
     target = torch.from_numpy(np.asarray(labels)).to(device)
     nothing = torch.full_like(target, model.config.num_class_embeds - 1)
     steps = scheduler()
-    steps.set_timesteps(settings["inference_steps"], device=device)
-    guidance = settings["guidance"]
+    steps.set_timesteps(settings.inference_steps, device=device)
+    guidance = settings.guidance
     for time in steps.timesteps:
         predicted = model(images, time, class_labels=target).sample
         if guidance != 1:
@@ -153,3 +156,37 @@ def _unfold(images: torch.Tensor) -> np.ndarray:
     """(N, 4C, H/2, W/2) in [-1, 1] -> (N, H, W, C) uint8."""
     pixels = functional.pixel_shuffle(images, UNSHUFFLE).clamp(-1, 1)
     return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+class Trained:
+    """The trained model as a source of images."""
+
+    tile = TILE
+
+    def __init__(self, settings: Generator, folder: str, real: ImageSet, seed: int, device: torch.device):
+        try:
+            self.model = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: not a trained generator ({error})") from None
+        self.settings, self.seed, self.classes = settings, seed, real.classes
+
+    def count(self, real: ImageSet) -> int:
+        return self.settings.count(len(real.classes))
+
+    def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+        labels = indices % len(self.classes)
+        seeds = [derive_seed(self.seed, "generate", index) for index in indices]
+        images = sample(self.model, labels, seeds, self.settings)
+        rows = [
+            {
+                "index": int(index),
+                "label": int(label),
+                "class": self.classes[label],
+                "seed": seed,
+                "prompt": "",
+                "kept": not is_blank(image),
+                "reason": "blank" if is_blank(image) else "",
+            }
+            for index, label, seed, image in zip(indices, labels, seeds, images, strict=True)
+        ]
+        return images, rows

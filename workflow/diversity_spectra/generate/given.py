@@ -18,8 +18,8 @@ class Given:
 
     tile = 1
 
-    def __init__(self, settings: dict, real: ImageSet):
-        root = Path(settings["path"])
+    def __init__(self, path: str, real: ImageSet):
+        root = Path(path)
         missing = sorted(set(real.classes) - set(list_classes(root)))
         if missing:
             raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diversity_spectra.config import read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
+from diversity_spectra.generate.kind import Generator
 from diversity_spectra.generate.sources import is_blank
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.seeds import derive_seed
+from diversity_spectra.settings import read_yaml
 
 GPU_TILE = 8  # images of one call
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -27,17 +28,17 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class Pipeline:
     """A diffusers pipeline that draws image i of class i modulo the number of classes."""
 
-    def __init__(self, settings: dict, real: ImageSet, device: torch.device):
+    def __init__(self, settings: Generator, real: ImageSet, seed: int, device: torch.device):
         # The last bits of a matrix product depend on the batch it is in, so every call has the same size.
         self.tile = 1 if device.type == "cpu" else GPU_TILE
-        self.settings, self.real, self.device = settings, real, device
+        self.settings, self.real, self.seed = settings, real, seed
         self.classes = real.classes
         self.prompts = prompts_of(settings, self.classes)
         self.of_class = [np.flatnonzero(real.labels == label) for label in range(len(self.classes))]
         self.pipeline = _open(settings, device)
 
     def count(self, real: ImageSet) -> int:
-        return self.settings["images_per_class"] * len(real.classes)
+        return self.settings.count(len(real.classes))
 
     def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]:
         images, rows = [], []
@@ -51,9 +52,9 @@ class Pipeline:
         rows = [self._row(index) for index in indices]
         images: list[np.ndarray] = [np.zeros(self.real.images.shape[1:], np.uint8)] * len(rows)
         open_rows = list(range(len(rows)))
-        for redraw in range(self.settings["redraws"] + 1):
+        for redraw in range(self.settings.redraws + 1):
             for position in open_rows:
-                rows[position]["seed"] = derive_seed(self.settings["seed"], "generate", indices[position], redraw)
+                rows[position]["seed"] = derive_seed(self.seed, "generate", indices[position], redraw)
                 rows[position]["redraws"] = redraw
             drawn = self._call([rows[position] for position in open_rows])
             still_blank = []
@@ -67,7 +68,7 @@ class Pipeline:
             if not open_rows:
                 break
         if open_rows:
-            log.warning("%d images stayed blank after %d redraws", len(open_rows), self.settings["redraws"])
+            log.warning("%d images stayed blank after %d redraws", len(open_rows), self.settings.redraws)
         return images, rows
 
     def _row(self, index: int) -> dict:
@@ -79,41 +80,41 @@ class Pipeline:
             "label": label,
             "class": self.classes[label],
             "prompt": prompts[turn % len(prompts)],
-            "model": self.settings["model"],
-            "revision": self.settings["revision"] or "local",
+            "model": self.settings.model,
+            "revision": self.settings.revision or "local",
         }
-        if self.settings["kind"] == "image_to_image":
+        if self.settings.kind == "image_to_image":
             row["source"] = int(self.of_class[label][turn % len(self.of_class[label])])
         return row
 
     def _call(self, rows: list[dict]) -> list[np.ndarray]:
         """Images (H, W, 3) uint8 of the pipeline for these rows, at most a tile, in one call that is filled up to it."""
         wanted, rows = len(rows), [rows[position % len(rows)] for position in range(self.tile)]
-        size = self.settings["image_size"]
+        size = self.settings.image_size
         options: dict = {
             "prompt": [row["prompt"] for row in rows],
-            "negative_prompt": [self.settings["negative_prompt"]] * len(rows),
-            "guidance_scale": self.settings["guidance"],
-            "num_inference_steps": self.settings["inference_steps"],
+            "negative_prompt": [self.settings.negative_prompt] * len(rows),
+            "guidance_scale": self.settings.guidance,
+            "num_inference_steps": self.settings.inference_steps,
             "generator": [torch.Generator("cpu").manual_seed(row["seed"]) for row in rows],
             "output_type": "np",
         }
-        if self.settings["kind"] == "image_to_image":
+        if self.settings.kind == "image_to_image":
             sources = [_enlarged(self.real.images[row["source"]], size) for row in rows]
-            options |= {"image": sources, "strength": self.settings["strength"]}
+            options |= {"image": sources, "strength": self.settings.strength}
         else:
             options |= {"height": size, "width": size}
         result = self.pipeline(**options).images[:wanted]
         return [(np.nan_to_num(image) * 255).round().clip(0, 255).astype(np.uint8) for image in result]
 
 
-def prompts_of(settings: dict, classes: list[str]) -> list[list[str]]:
+def prompts_of(settings: Generator, classes: list[str]) -> list[list[str]]:
     """The prompts of each class, which its images take in turn: the captions, or else the templates.
 
     Raises `UserError` for a file that has none for a class.
     """
-    templates = settings["prompts"]
-    if file := settings.get("captions"):
+    templates = settings.prompts
+    if file := settings.captions:
         if Path(file).suffix in (".yaml", ".yml"):
             return _captions(file, classes)
         templates = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -146,29 +147,27 @@ def _enlarged(image: np.ndarray, size: int) -> Image.Image:
     return picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
 
 
-def _open(settings: dict, device: torch.device):
+def _open(settings: Generator, device: torch.device):
     import diffusers
 
     maker = {
         "text_to_image": diffusers.AutoPipelineForText2Image,
         "image_to_image": diffusers.AutoPipelineForImage2Image,
-    }[settings["kind"]]
+    }[settings.kind]
     try:
         pipeline = maker.from_pretrained(
-            settings["model"],
-            revision=settings["revision"],
-            dtype=DTYPES[settings["dtype"]],
+            settings.model,
+            revision=settings.revision,
+            dtype=DTYPES[settings.dtype],
             use_safetensors=True,
-            local_files_only=Path(settings["model"]).is_dir(),
+            local_files_only=Path(settings.model).is_dir(),
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(
-            f"generator.model {settings['model']}: cannot be loaded ({str(error).splitlines()[0]})"
-        ) from None
-    if settings["scheduler"]:
-        scheduler = getattr(diffusers, settings["scheduler"], None)
+        raise UserError(f"generator.model {settings.model}: cannot be loaded ({str(error).splitlines()[0]})") from None
+    if settings.scheduler:
+        scheduler = getattr(diffusers, settings.scheduler, None)
         if scheduler is None or not hasattr(scheduler, "from_config"):
-            raise UserError(f"generator.scheduler: diffusers has no scheduler {settings['scheduler']!r}")
+            raise UserError(f"generator.scheduler: diffusers has no scheduler {settings.scheduler!r}")
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     # Decoding a whole batch at once takes many times the memory of all the rest.

@@ -6,35 +6,29 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from diversity_spectra.costs.calibration import Rates
-from diversity_spectra.costs.machine import cores, cpu, gpus
-from diversity_spectra.costs.schedule import Schedule, longest_chain, schedule
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.estimate import Estimate, estimates
-from diversity_spectra.planning.graph import Step, steps
-from diversity_spectra.planning.union import Union
+from diversity_spectra.planning.machine import cores, cpu, gpus
+from diversity_spectra.planning.rates import Rates
+from diversity_spectra.planning.schedule import Schedule, longest_chain, schedule
+from diversity_spectra.planning.steps import Work
+from diversity_spectra.stages import kinds
 
-# In the order in which the work goes.
-STAGES = (
-    "data", "generator", "shard", "generate", "augment", "diversity", "pretrained", "finetune", "evaluate", "spectra",
-    "gather", "compare", "report", "sweep",
-)  # fmt: skip
 CORES_PER_GPU = 8  # for the work on the CPU, where wall time is asked for another machine than this one
 
 
-def bill(made: Union, rates: Rates, on: str | None = None, devices: Sequence[int] = ()) -> list[str]:
+def bill(plan: Work, rates: Rates, on: str | None = None, devices: Sequence[int] = ()) -> list[str]:
     """The table, its totals and warnings, and the wall time on so many `devices`, or on what is here."""
-    execution = made.experiments.execution
+    execution = plan.experiments.execution
     found = gpus()
     gpu = choose_gpu(on, execution.device, found, {key.device for key in rates})
-    planned = steps(made)
-    pairs = list(zip(planned, estimates(planned, rates, gpu, execution.threads), strict=True))
-    if not any(step.open for step in planned):
-        return [*_table(pairs), "", "nothing to do: every result is there"]
+    costs = estimates(plan.steps, rates, gpu, execution.threads)
+    to_do = [cost for cost in costs if cost.step.open]
+    if not to_do:
+        return [*_table(costs), "", "nothing to do: every result is there"]
     on_what = " and ".join(filter(None, [gpu, cpu(execution.threads)]))
-    lines = [f"still to do, by the rates of {on_what}:", "", *_table(pairs), ""]
-    to_do = [estimate for step, estimate in pairs if step.open]
-    sizes = [estimate.bytes for estimate in to_do]
+    lines = [f"still to do, by the rates of {on_what}:", "", *_table(costs), ""]
+    sizes = [cost.bytes for cost in to_do]
     lines.append(disk(sum(filter(None, sizes)), room(), at_least=None in sizes))
     if missing := [estimate for estimate in to_do if estimate.seconds is None]:
         return [
@@ -42,12 +36,12 @@ def bill(made: Union, rates: Rates, on: str | None = None, devices: Sequence[int
             f"wall time: unknown, as are the times of {len(missing)} jobs; a first run of a kind measures it",
         ]
     if devices:
-        return [*lines, *_scaling(pairs, gpu, execution.threads, devices)]
+        return [*lines, *_scaling(to_do, gpu, execution.threads, devices)]
     slots = {"cpu": max(1, cores() // execution.threads), "gpu": len(found)} if gpu is None or found else None
     if slots is None:
         return [*lines, "wall time: add --devices 1,2,4"]
     here = f"{len(found)} x {gpu} and {cores()} cores" if gpu else f"{cores()} cores"
-    return [*lines, f"wall time here ({here}): about {duration(_scheduled(pairs, slots).wall)}"]
+    return [*lines, f"wall time here ({here}): about {duration(_scheduled(to_do, slots).wall)}"]
 
 
 def choose_gpu(on: str | None, device: str, found: Sequence[str], known: set[str]) -> str | None:
@@ -84,16 +78,17 @@ def room() -> int:
 # ---------------------------------------------------------------- the table
 
 
-def _table(pairs: list[tuple[Step, Estimate]]) -> list[str]:
+def _table(costs: list[Estimate]) -> list[str]:
     lines = [f"{'stage':<12}{'jobs':>6}{'to do':>7}  {'work':<22}{'disk':<13}time"]
-    for stage in sorted({step.job.stage for step, _ in pairs}, key=STAGES.index):
-        mine = [(step, estimate) for step, estimate in pairs if step.job.stage == stage]
-        to_do = [estimate for step, estimate in mine if step.open]
+    present = {cost.step.job.kind for cost in costs}
+    for stage in (kind for kind in kinds() if kind in present):
+        mine = [cost for cost in costs if cost.step.job.kind == stage]
+        to_do = [cost for cost in mine if cost.step.open]
         cells = f"{_work(to_do):<22}{_disk(to_do):<13}{_time(to_do)}" if to_do else ""
         lines.append(f"{stage:<12}{len(mine):>6}{len(to_do):>7}  {cells}".rstrip())
-    to_do = [estimate for step, estimate in pairs if step.open]
+    to_do = [cost for cost in costs if cost.step.open]
     if to_do:
-        lines.append(f"{'total':<12}{len(pairs):>6}{len(to_do):>7}  {'':<22}{_disk(to_do):<13}{_totals(to_do)}")
+        lines.append(f"{'total':<12}{len(costs):>6}{len(to_do):>7}  {'':<22}{_disk(to_do):<13}{_totals(to_do)}")
     return lines
 
 
@@ -116,8 +111,7 @@ def _time(to_do: list[Estimate]) -> str:
     reasons = list(dict.fromkeys(estimate.why for estimate in to_do if estimate.why))
     more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     unknown = [f"unknown: {reasons[0]}{more}"] if reasons else []
-    at_most = "at most " if any(estimate.at_most for estimate in to_do) else ""
-    return " + ".join([at_most + duration(sum(known))] * bool(known) + unknown)
+    return " + ".join([duration(sum(known))] * bool(known) + unknown)
 
 
 def _totals(to_do: list[Estimate]) -> str:
@@ -134,44 +128,42 @@ def _totals(to_do: list[Estimate]) -> str:
 # ---------------------------------------------------------------- wall time
 
 
-def _scaling(pairs: list[tuple[Step, Estimate]], gpu: str | None, threads: int, devices: Sequence[int]) -> list[str]:
+def _scaling(to_do: list[Estimate], gpu: str | None, threads: int, devices: Sequence[int]) -> list[str]:
     """Wall time against the number of devices, and the chain that no number of them can shorten."""
     what = f"{gpu}, each with {CORES_PER_GPU} cores" if gpu else f"processes of {threads} thread(s)"
     lines = [f"wall time on N {what}:", "", f"{'N':>6}{'wall time':>14}{'speed-up':>11}{'at work':>10}"]
 
     def on(number: int) -> Schedule:
         beside = max(1, CORES_PER_GPU * number // threads)
-        return _scheduled(pairs, {"gpu": number, "cpu": beside} if gpu else {"gpu": 0, "cpu": number})
+        return _scheduled(to_do, {"gpu": number, "cpu": beside} if gpu else {"gpu": 0, "cpu": number})
 
     alone = on(1).wall
     for number in devices:
         made = on(number)
         share = made.busy["gpu" if gpu else "cpu"] / (number * made.wall)
         lines.append(f"{number:>6}{duration(made.wall):>14}{alone / made.wall:>11.1f}{share:>10.0%}")
-    return [*lines, "", *_chain(pairs)]
+    return [*lines, "", *_chain(to_do)]
 
 
-def _scheduled(pairs: list[tuple[Step, Estimate]], slots: dict[str, int]) -> Schedule:
-    needs, mine = _open(pairs)
-    return schedule(needs, [e.seconds for _, e in mine], ["gpu" if e.on_gpu else "cpu" for _, e in mine], slots)
+def _scheduled(to_do: list[Estimate], slots: dict[str, int]) -> Schedule:
+    seconds, pools = [cost.seconds for cost in to_do], ["gpu" if cost.on_gpu else "cpu" for cost in to_do]
+    return schedule(_needs(to_do), seconds, pools, slots)
 
 
-def _chain(pairs: list[tuple[Step, Estimate]]) -> list[str]:
-    needs, mine = _open(pairs)
-    chain = [mine[index] for index in longest_chain(needs, [estimate.seconds for _, estimate in mine])]
-    total = sum(estimate.seconds for _, estimate in chain)
+def _chain(to_do: list[Estimate]) -> list[str]:
+    chain = [to_do[index] for index in longest_chain(_needs(to_do), [cost.seconds for cost in to_do])]
+    total = sum(cost.seconds for cost in chain)
     lines = [f"the longest chain takes {duration(total)} on any number of devices:"]
-    for step, estimate in chain:
-        runs = f", {step.open} runs" if len(step.results) > 1 else ""
-        lines.append(f"  {duration(estimate.seconds):>9}  {step.job.stage} {step.job.name}{runs}")
+    for cost in chain:
+        runs = f", {len(cost.step.open)} runs" if len(cost.step.results) > 1 else ""
+        lines.append(f"  {duration(cost.seconds):>9}  {cost.step.job.kind} {cost.step.job.name}{runs}")
     return lines
 
 
-def _open(pairs: list[tuple[Step, Estimate]]) -> tuple[list[list[int]], list[tuple[Step, Estimate]]]:
-    """What is to do, and the needs among it by their new positions."""
-    kept = {index: place for place, index in enumerate(i for i, (step, _) in enumerate(pairs) if step.open)}
-    mine = [pairs[index] for index in kept]
-    return [[kept[need] for need in step.needs if need in kept] for step, _ in mine], mine
+def _needs(to_do: list[Estimate]) -> list[list[int]]:
+    """Positions of the steps that each waits for."""
+    place = {id(cost.step): index for index, cost in enumerate(to_do)}
+    return [[place[id(need)] for need in cost.step.needs] for cost in to_do]
 
 
 # ---------------------------------------------------------------- numbers in words

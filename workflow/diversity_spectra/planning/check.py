@@ -6,9 +6,9 @@ import argparse
 import json
 
 from diversity_spectra.config import schema
+from diversity_spectra.config.experiments import load
 from diversity_spectra.files import atomic_file
-from diversity_spectra.planning.experiments import load
-from diversity_spectra.planning.union import plan_all
+from diversity_spectra.planning.steps import Work
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(schema(), indent=2) + "\n")
         return
     experiments = load(arguments.configfile)
-    plan_all(experiments)
+    Work(experiments)
     names = ", ".join(config.experiment for config in experiments.configs)
     sweep = f"sweep {experiments.sweep}: " if experiments.sweep else ""
     print(f"{arguments.configfile}: good ({sweep}{names})")

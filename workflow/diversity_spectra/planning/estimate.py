@@ -4,64 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diversity_spectra.costs.calibration import Entry, Key, Rates
-from diversity_spectra.costs.machine import cpu
-from diversity_spectra.costs.sizes import Sets
-from diversity_spectra.costs.work import THREADED, Work, takes_device, work
-from diversity_spectra.planning.graph import Step
+from diversity_spectra.planning.machine import cpu
+from diversity_spectra.planning.rates import Key, Rates
+from diversity_spectra.planning.steps import Step
+from diversity_spectra.work import Sets, Work
 
-MUCH_LARGER = 10
+NETWORKS = ("generator", "pretrained", "finetune")  # a network is as large however long it is trained
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds and bytes of what a step has to do, and on what. None where no past run tells; `why` says what lacks.
+    """Seconds and bytes of what a step has to do, and on what. None where no past run tells; `why` says what lacks."""
 
-    `at_most`: past jobs were so much smaller that their start-up counts in the rate.
-    """
-
-    stage: str
+    step: Step
     device: str
     on_gpu: bool
     work: Work
     seconds: float | None
     bytes: float | None
     why: str = ""
-    at_most: bool = False
 
 
 def estimates(steps: list[Step], rates: Rates, gpu: str | None, threads: int) -> list[Estimate]:
     """One estimate per step: on the GPU of that name where there is one, with so many threads on the CPU."""
-    sets = Sets({step.job.out: step.job.spec for step in steps})
+    sets = Sets({step.job.out: step.job for step in steps})
     return [_estimate(step, rates, sets, gpu, threads) for step in steps]
 
 
 def _estimate(step: Step, rates: Rates, sets: Sets, gpu: str | None, threads: int) -> Estimate:
-    spec, stage = step.job.spec, step.job.stage
-    on_gpu = gpu is not None and takes_device(spec)
-    device = gpu if on_gpu else cpu(threads if stage in THREADED else 1)
-    done = work(spec, step.open, sets)
-    if not step.open:
-        return Estimate(stage, device, on_gpu, done, 0.0, 0.0)
-    if done.units is None:
-        return Estimate(
-            stage, device, on_gpu, done, None, None, "the number of images is known once stage data has run"
-        )
-    entry = rates.get(Key(stage, done.kind, device))
-    seconds = entry.predict(done.units) if entry else None
-    why = "" if entry else f"no run of {done.kind} yet"
-    at_most = entry is not None and done.units > MUCH_LARGER * entry.units / max(1, entry.jobs)
-    return Estimate(stage, device, on_gpu, done, seconds, _room(done, step, rates), why, at_most)
+    job, results = step.job, len(step.open)
+    on_gpu = gpu is not None and job.takes_device()
+    device = gpu if on_gpu else cpu(threads if job.threaded else 1)
+    work = job.work(sets, results)
+    if not results:
+        return Estimate(step, device, on_gpu, work, 0.0, 0.0)
+    if work.units is None:
+        why = "the number of images is known once stage data has run"
+        return Estimate(step, device, on_gpu, work, None, None, why)
+    rate = rates.get(Key(job.kind, work.kind, device))
+    seconds = rate.predict(work.units) if rate else None
+    return Estimate(
+        step, device, on_gpu, work, seconds, _room(step, work, rates), "" if rate else f"no run of {work.kind} yet"
+    )
 
 
-def _room(done: Work, step: Step, rates: Rates) -> float | None:
+def _room(step: Step, work: Work, rates: Rates) -> float | None:
     """Bytes on the disk: exact for images, else as past results of this kind on whatever device."""
-    if done.size is not None:
-        return done.size
-    past = [entry for key, entry in rates.items() if (key.stage, key.kind) == (step.job.stage, done.kind)]
-    total = sum(past, Entry())
-    if not total.results:
+    if work.size is not None:
+        return work.size
+    past = [rate for key, rate in rates.items() if (key.stage, key.kind) == (step.job.kind, work.kind)]
+    if not past:
         return None
-    if step.job.stage in ("generator", "pretrained", "finetune"):  # a network is as large however long it is trained
-        return total.bytes / total.results * step.open
-    return total.bytes / total.units * done.units
+    if step.job.kind in NETWORKS:
+        return past[0].bytes * past[0].units * len(step.open)
+    return past[0].bytes * work.units

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diversity_spectra.costs import calibration
-from diversity_spectra.planning import upgrades
+from diversity_spectra.config.experiments import load
+from diversity_spectra.planning import rates, upgrades
 from diversity_spectra.planning.bill import bill
-from diversity_spectra.planning.experiments import load
 from diversity_spectra.planning.plan import Plan, Runs
-from diversity_spectra.planning.union import Union, plan_all
+from diversity_spectra.planning.steps import Work
 
 EPILOG = """examples:
   diversity-spectra plan --configfile tests/configs/tiny.yaml
@@ -25,11 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--on", metavar="DEVICE", help="estimate for this device: cpu, or a GPU of past runs by a part of its name")
     add("--devices", type=_numbers, default=(), metavar="N,N,...", help="wall time on so many GPUs or CPU processes")
     add(
-        "--calibration",
+        "--rates",
         type=Path,
-        default=calibration.PATH,
         metavar="FILE",
-        help="rates to estimate with (default: %(default)s, which every finished job updates)",
+        help="rates to estimate with, instead of those of the results that are there",
     )
     parser.epilog = EPILOG
 
@@ -39,15 +37,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.report:
         print(f"results/{experiments.name}/report.html")
         return
-    made = plan_all(experiments)
-    rates = calibration.read(arguments.calibration)
-    print("\n".join([*describe(made), *bill(made, rates, arguments.on, arguments.devices), *_notes(made)]))
+    work = Work(experiments)
+    known = rates.load(arguments.rates) if arguments.rates else rates.measured()
+    print("\n".join([*describe(work), *bill(work, known, arguments.on, arguments.devices), *_notes(work)]))
 
 
-def describe(made: Union) -> list[str]:
-    sweep = made.experiments.sweep
+def describe(work: Work) -> list[str]:
+    sweep = work.experiments.sweep
     lines = [f"sweep {sweep} -> results/{sweep}/report.html", ""] if sweep else []
-    for own in made.plans:
+    for own in work.plans:
         lines += [*_experiment(own), ""]
     return lines
 
@@ -76,8 +74,8 @@ def _trained_on(run: Runs) -> str:
     return f"of {run.condition.checkpoint}" if run.condition.checkpoint else f"on {run.training_set}"
 
 
-def _notes(made: Union) -> list[str]:
-    return [f"note: {note}" for note in [*made.notes, *upgrades.notes(made)]]
+def _notes(work: Work) -> list[str]:
+    return [f"note: {note}" for note in [*work.notes, *upgrades.notes(work)]]
 
 
 def _numbers(text: str) -> list[int]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 
 from diversity_spectra.execution import versions
-from diversity_spectra.planning.union import Union
+from diversity_spectra.jobs import read_record
+from diversity_spectra.planning.steps import Work
 
 
-def notes(made: Union) -> list[str]:
-    """One line for each package version that finished results were made with and that is another one now."""
+def notes(work: Work) -> list[str]:
+    """One line for each package version that finished results were made with and that is another one now.
+
+    Of a block of seeds the first result tells.
+    """
     installed = versions()
     found: Counter[tuple[str, str]] = Counter()
-    for record in _records(made):
-        for package, version in record.get("packages", {}).items():
+    for step in work.steps:
+        for package, version in (read_record(step.results[0]) or {}).get("packages", {}).items():
             if installed.get(package, version) != version:
                 found[package, version] += 1
     return [
@@ -23,17 +25,3 @@ def notes(made: Union) -> list[str]:
         f" (`packages: [{package}]` in the configuration makes everything again)"
         for (package, version), count in sorted(found.items())
     ]
-
-
-def _records(made: Union) -> list[dict]:
-    """The record of each finished result; of the first seed where a result has many."""
-    places = [Path(job.out) for jobs in made.jobs.values() for job in jobs.values()]
-    records = []
-    for place in places:
-        for file in (place / "spec.json", place / "seed-0" / "spec.json"):
-            try:
-                records.append(json.loads(file.read_text()))
-                break
-            except (OSError, ValueError):
-                continue
-    return records

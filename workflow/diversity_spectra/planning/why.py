@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
+import glob
 from collections import Counter
 from pathlib import Path
 
+from diversity_spectra.config.experiments import load
 from diversity_spectra.errors import UserError
-from diversity_spectra.planning.experiments import load
-from diversity_spectra.planning.graph import steps
-from diversity_spectra.planning.union import plan_all
-from diversity_spectra.provenance import Job
+from diversity_spectra.jobs import CACHE, RECORD, Job, read_record
+from diversity_spectra.planning.steps import Work
 
 NAMING = ("name", "model", "condition", "seed")  # keys that tell the entries of a list apart
 
@@ -24,19 +23,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    made = plan_all(load(arguments.configfile))
-    jobs = [job for stage in made.jobs.values() for job in stage.values() if _matches(job, arguments.target)]
+    work = Work(load(arguments.configfile))
+    jobs = [job for job in work.jobs.values() if _matches(job, arguments.target)]
     if not jobs:
-        labels = [f"{job.stage}/{job.name}" for stage in made.jobs.values() for job in stage.values()]
+        labels = [f"{job.kind}/{job.name}" for job in work.jobs.values()]
         close = difflib.get_close_matches(arguments.target, labels)
         raise UserError(
             f"{arguments.target}: no job of {arguments.configfile} makes this;"
             + (f" similar: {', '.join(close)};" if close else "")
-            + f" `diversity-spectra why STAGE` lists the jobs of a stage ({', '.join(made.jobs)})"
+            + " `diversity-spectra why STAGE` lists the jobs of a stage"
+            f" ({', '.join(dict.fromkeys(job.kind for job in work.jobs.values()))})"
         )
     missing = Counter()
-    for step in steps(made):
-        missing[step.job.out] += step.open
+    for step in work.steps:
+        missing[step.job.out] += len(step.open)
     for job in jobs:
         print("\n".join(explain(job, missing[job.out])))
 
@@ -44,17 +44,16 @@ def run(arguments: argparse.Namespace) -> None:
 def explain(job: Job, missing: int = 0) -> list[str]:
     """One line of verdict, then one line per difference to the nearest earlier result of the same name.
 
-    missing: how many of the job's results (runs, where it makes several) are not there.
+    missing: how many of the job's results (runs, where it makes several) are to be made.
     """
-    label = f"{job.stage}/{job.name}"
-    found = list(Path(job.out).glob("spec.json")) + list(Path(job.out).glob("seed-*/spec.json"))
-    if found and json.loads(found[0].read_text()).get("key") == job.key:
-        ended = json.loads(found[0].read_text())["ended"]
+    label = f"{job.kind}/{job.name}"
+    found = [record for folder in (Path(job.out), *Path(job.out).glob("seed-*")) if (record := read_record(folder))]
+    if found and found[0].get("key") == job.key:
         if missing:
             return [
-                f"{label}: {missing} of its runs are not there (new seeds, or deleted); the others are kept ({job.out})"
+                f"{label}: {missing} of its results are not there (new seeds, or deleted); others are kept ({job.out})"
             ]
-        return [f"{label}: up to date, made {ended} ({job.out})"]
+        return [f"{label}: up to date, made {found[0]['ended']} ({job.out})"]
     earlier = _earlier(job)
     if earlier is None:
         return [f"{label}: would be made, nothing of this name was made before"]
@@ -63,29 +62,26 @@ def explain(job: Job, missing: int = 0) -> list[str]:
 
 
 def _matches(job: Job, target: str) -> bool:
-    label = f"{job.stage}/{job.name}"
     place = target.rstrip("/")
-    return target in (job.stage, label) or (place == job.out or place.startswith(f"{job.out}/"))
+    places = (job.out, job.place or job.out)
+    return target in (job.kind, f"{job.kind}/{job.name}") or any(f"{place}/".startswith(f"{own}/") for own in places)
 
 
 def _earlier(job: Job) -> dict | None:
-    folders = [Path(job.out)] if job.place else Path("results/cache", job.stage).glob(f"{job.name}-{'[0-9a-f]' * 12}")
-    specs = [path for folder in folders for path in (*folder.glob("spec.json"), *folder.glob("seed-*/spec.json"))]
-    newest = max(specs, key=lambda path: path.stat().st_mtime, default=None)
-    return json.loads(newest.read_text()) if newest else None
+    """The record of the newest result of the job's name."""
+    folders = Path(CACHE, job.kind).glob(f"{glob.escape(job.name)}-{'[0-9a-f]' * 12}")
+    places = [path for folder in folders for path in (folder, *folder.glob("seed-*")) if (path / RECORD).exists()]
+    newest = max(places, key=lambda path: (path / RECORD).stat().st_mtime, default=None)
+    return read_record(newest) if newest else None
 
 
 def _differences(before: dict, after: dict) -> list[str]:
     lines = []
     if before["code"] != after["code"]:
-        lines.append(f"  the code of stage {after['stage']} (or of a module it imports) changed")
-    lines += [f"  {line}" for line in _compared("", before["settings"], after["settings"])]
-    for name in sorted({*before["inputs"], *after["inputs"]}):
-        if before["inputs"].get(name) != after["inputs"].get(name):
-            lines.append(
-                f"  its input {name!r} is another one: {before['inputs'].get(name)} -> {after['inputs'].get(name)}"
-            )
-    return lines
+        lines.append(f"the code of stage {after['stage']} (or of a module it imports) changed")
+    for part, word in (("settings", "setting"), ("contents", "content of"), ("inputs", "input")):
+        lines += [f"{word} {line}" for line in _compared("", before.get(part, {}), after[part])]
+    return [f"  {line}" for line in lines]
 
 
 def _compared(path: str, before: object, after: object) -> list[str]:
@@ -98,10 +94,10 @@ def _compared(path: str, before: object, after: object) -> list[str]:
     if before == after:
         return []
     if not before and isinstance(after, dict):
-        return [f"setting {path}: added"]
+        return [f"{path}: added"]
     if not after and isinstance(before, dict):
-        return [f"setting {path}: removed"]
-    return [f"setting {path}: {before!r} -> {after!r}"]
+        return [f"{path}: removed"]
+    return [f"{path}: {before!r} -> {after!r}"]
 
 
 def _by_name(value: object) -> object:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job, log, read_job, versions
-from diversity_spectra.files import atomic_file, sha256, write_json
+from diversity_spectra.execution import add_job, log, publish, read_job, restored, versions
+from diversity_spectra.files import atomic_file
+from diversity_spectra.report.job import WriteReport
 
 EXAMPLE = """example (the tables of any experiment; sample images and eigenvalues come only with --job):
   diversity-spectra report --tables results/digits/tables --out somewhere
@@ -24,31 +24,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write figures/<name>.svg and .png, then report.html, then the record spec.json."""
-    from diversity_spectra.report import load, page, style
-
-    started = datetime.now(UTC)
+    """Write figures/<name>.svg and .png, then report.html."""
     if arguments.job:
-        job = read_job(arguments.job, str(arguments.out) if arguments.out else None)
+        job = read_job(arguments, WriteReport)
+        if not restored(job):
+            with publish(job) as result:
+                result.facts["figures"] = _write(job, result.folder)
     elif arguments.tables and arguments.out:
-        settings = {"title": arguments.title, "experiment": arguments.tables.resolve().parent.name}
-        job = {"settings": settings, "inputs": {"tables": str(arguments.tables)}, "out": str(arguments.out)}
+        look = {"title": arguments.title}
+        experiment = arguments.tables.resolve().parent.name
+        _write(WriteReport(look=look, experiment=experiment, tables=str(arguments.tables)), arguments.out)
+        log.info("wrote %s", arguments.out / "report.html")
     else:
         raise UserError("give --job, or --tables and --out; see --help")
-    settings, out = job["settings"], Path(job["out"])
-    material = load.material(settings, job["inputs"])
-    drawn = _figures(material, out / "figures", style.rc(settings.get("style")), settings.get("dpi", 150))
-    title = settings.get("title") or settings["experiment"]
+
+
+def _write(job: WriteReport, out: Path) -> list[dict]:
+    """What the record says of each figure."""
+    from diversity_spectra.report import load, page, style
+
+    material = load.material(job)
+    drawn = _figures(material, out / "figures", style.rc(job.look.style), job.look.dpi)
+    title = job.look.title or job.experiment
     with atomic_file(out / "report.html") as path:
-        path.write_text(page.render(material, drawn, title, settings["experiment"], versions()), encoding="utf-8")
-    log.info("wrote %s", out / "report.html")
-    if arguments.job:
-        made = ["report.html", *(f"figures/{one.figure.name}{suffix}" for one in drawn for suffix in (".svg", ".png"))]
-        record = {"outputs": {name: sha256(out / name) for name in made}, "packages": versions()}
-        times = {"started": started, "ended": datetime.now(UTC)}
-        record |= {name: time.isoformat(timespec="seconds") for name, time in times.items()}
-        record["figures"] = [one.fact for one in drawn]
-        write_json(out / "spec.json", {**job, **record})
+        path.write_text(page.render(material, drawn, title, job.experiment, versions()), encoding="utf-8")
+    return [one.fact for one in drawn]
 
 
 def _figures(material, folder: Path, rc: dict, dpi: int) -> list:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from diversity_spectra import imageset
 from diversity_spectra.compare import TABLES
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
+from diversity_spectra.jobs import read_record
+from diversity_spectra.report.job import WriteReport
 from diversity_spectra.report.material import Material, Samples, Spectrum
 from diversity_spectra.report.sections.spectra import PRETRAINED, esd_conditions, esd_layers
 from diversity_spectra.report.style import Palette
@@ -24,12 +25,12 @@ CLASSES = 10  # of which samples are shown
 TILE = 64  # pixels of a sample's side, at most
 
 
-def material(settings: dict, inputs: dict) -> Material:
+def material(job: WriteReport) -> Material:
     """Everything that a job names. Raises `UserError` where the tables are missing."""
-    tables = tables_in(Path(inputs["tables"]), TABLES, NEEDED)
-    made = Material(tables, settings.get("config", {}), palette=Palette(settings.get("palette", "colorblind")))
-    shown = _samples(settings.get("images", {}))
-    spectra = {model: _spectra(made, model, settings.get("spectra", {})) for model in made.models}
+    tables = tables_in(Path(job.tables), TABLES, NEEDED)
+    made = Material(tables, job.config, palette=Palette(job.look.palette))
+    shown = _samples(job.images)
+    spectra = {model: _spectra(made, model, job.spectra) for model in made.models}
     return Material(tables, made.config, shown, spectra, made.palette)
 
 
@@ -120,11 +121,8 @@ def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectr
 
 def _pretrained(run: Path, layers: list[str], table: pd.DataFrame) -> list[Spectrum]:
     """Spectra of the weights that training started from, analysed here as the runs were: no stage keeps them."""
-    try:
-        spec = json.loads((run / "spec.json").read_text())
-        weights = Path(spec["inputs"]["pretrained"]) / "model.safetensors"
-    except (OSError, ValueError, KeyError):
-        return []
+    spec = read_record(run) or {"inputs": {}}
+    weights = Path(spec["inputs"].get("pretrained", ""), "model.safetensors")
     if not weights.is_file():
         return []
     from diversity_spectra.spectra.options import Options
@@ -132,7 +130,9 @@ def _pretrained(run: Path, layers: list[str], table: pd.DataFrame) -> list[Spect
 
     parameters = table.loc[table["layer"].isin(layers), "parameter"].drop_duplicates()
     try:
-        result = analyse(weights, options=Options(**{**spec["settings"], "include": tuple(parameters), "bootstrap": 0}))
+        result = analyse(
+            weights, options=Options(**{**spec["settings"]["analysis"], "include": tuple(parameters), "bootstrap": 0})
+        )
     except UserError:
         return []  # the pretrained file names its matrices in another way
     rows = result.rows.drop_duplicates("layer").set_index("layer")

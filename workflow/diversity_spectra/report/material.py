@@ -11,13 +11,15 @@ from scipy import stats
 
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.benefits import by_run
-from diversity_spectra.compare.features import FAMILIES, without_failed_fits
 from diversity_spectra.compare.features import MEASURES as COMPARED
+from diversity_spectra.compare.features import without_failed_fits
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
+from diversity_spectra.conditions import FAMILIES, of_role
 from diversity_spectra.report.style import Palette
 
-CONTROLS, MEASURES = Options.controls, Options.measures
+CONTROLS, MEASURES = of_role("control"), Options.measures
+COMPARABLE = tuple(name for name, family in FAMILIES.items() if family.role != "baseline")
 FALLING = tuple(name for name, kind in KINDS.items() if kind.falling)
 SCALES = tuple(name for name in MEASURES if COMPARED[name].log)  # these vary in proportion: averaged as logarithms
 
@@ -95,7 +97,7 @@ class Material:
     def families(self, model: str) -> list[str]:
         """Those of a model, without the baseline."""
         present = set(self.conditions(model)["family"])
-        return [family for family in FAMILIES[1:] if family in present]
+        return [family for family in COMPARABLE if family in present]
 
     def evaluation(self, model: str) -> pd.DataFrame:
         """One row per run: accuracy and ece by kind of test set (`accuracy|natural`), of the kinds that there are."""
@@ -150,7 +152,7 @@ class Material:
 def in_order(conditions: pd.DataFrame) -> pd.DataFrame:
     """Families in their order, kinds as they come but together, from weak to strong."""
     ranks = {
-        "_family": conditions["family"].map(FAMILIES.index),
+        "_family": conditions["family"].map(lambda family: FAMILIES[family].rank),
         "_kind": pd.factorize(conditions["kind"])[0],
         "_strength": conditions["strength"].where(~conditions["kind"].isin(FALLING), -conditions["strength"]),
     }

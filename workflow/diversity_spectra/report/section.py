@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diversity_spectra.report.material import Material
-    from diversity_spectra.report.style import Drawing
+    from matplotlib.figure import Figure as Canvas
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and the caption that says what to see; None where there is nothing to draw: the caption says why."""
+
+    caption: str
+    figure: Canvas | None = None
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Figure:
     kind: str
     title: str
     about: str
-    draw: Callable[[Material, str], Drawing]
+    draw: Callable[..., Drawing]
     per_model: bool = True
     model: str = ""
 
@@ -30,11 +37,6 @@ class Figure:
     def name(self) -> str:
         """Of its files."""
         return f"{self.kind}-{self.model}" if self.model else self.kind
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """How Snakemake's own report lists it."""
-        return {"figure": self.title, "model": self.model or "all"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Drawn:
         return {"name": figure.name, "title": figure.title, "model": figure.model, "caption": self.caption}
 
 
-def _nothing(material: Material) -> dict:
+def _nothing(material: object) -> dict:
     return {}
 
 
@@ -68,4 +70,4 @@ class Section:
     name: str
     title: str
     figures: tuple[Figure, ...] = ()
-    facts: Callable[[Material], dict[str, object]] = _nothing
+    facts: Callable[..., dict[str, object]] = _nothing

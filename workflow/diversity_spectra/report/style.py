@@ -13,23 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from diversity_spectra.conditions import FAMILIES
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file
 from diversity_spectra.report import section
+from diversity_spectra.report.section import Drawing
 from diversity_spectra.report.words import MINUS, plain
 
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 WIDTH = 7.5  # inches: at this width the text prints at its own size
-
-# Place in seaborn's palettes and marker. Families differ in both, so that neither colour nor shape is needed alone.
-PLACES = {
-    "dropout": (0, "o"),
-    "weight_decay": (1, "s"),
-    "augmentation": (2, "^"),
-    "synthetic": (4, "D"),
-    "combinations": (9, "P"),
-    "checkpoint": (5, "X"),
-}
 
 RC = {
     **sns.axes_style("ticks"),
@@ -71,23 +63,14 @@ RC = {
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure and the caption that says what to see; None where there is nothing to draw: the caption says why."""
-
-    caption: str
-    figure: Figure | None = None
-
-
-@dataclass(frozen=True)
 class Palette:
     """Colours of the families, the same in every figure."""
 
     name: str = "colorblind"
 
     def colour(self, family: str) -> str:
-        if family not in PLACES:
-            return INK
-        return mpl.colors.to_hex(sns.color_palette(self.name)[PLACES[family][0]])
+        place = FAMILIES[family].colour if family in FAMILIES else None
+        return INK if place is None else mpl.colors.to_hex(sns.color_palette(self.name)[place])
 
     def shades(self, family: str, count: int) -> list[str]:
         """From light (weak) to the family's own colour (strong)."""
@@ -97,7 +80,7 @@ class Palette:
 
 
 def marker(family: str) -> str:
-    return PLACES.get(family, (0, "o"))[1]
+    return FAMILIES[family].marker if family in FAMILIES else "o"
 
 
 def rc(style: str | None) -> dict:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
-from diversity_spectra.execution import add_job
+from diversity_spectra.execution import add_job, finished, log, publish, read_job
+from diversity_spectra.spectra.job import Analyse
 
 EXAMPLE = """\
 example:
@@ -58,9 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from diversity_spectra.tables import write_table
 
     if arguments.job:
-        from diversity_spectra.spectra.job import run_job
-
-        return run_job(arguments)
+        return _run_job(arguments)
     if not arguments.models or not arguments.out:
         raise UserError("name the model's file and, with --out, the table to write; see --help")
     if arguments.threads < 1:
@@ -99,6 +99,27 @@ def run(arguments: argparse.Namespace) -> int:
             written.append(f"eigenvalues to {arguments.eigenvalues[index]}")
     print(f"wrote {', '.join(written)}", file=sys.stderr)
     return 0
+
+
+def _run_job(arguments: argparse.Namespace) -> None:
+    """Rows and eigenvalues of every seed's model; the reference and its decomposition are shared by all."""
+    from diversity_spectra.files import write_npz
+    from diversity_spectra.spectra.options import Options
+    from diversity_spectra.spectra.table import Reference, analyse
+
+    job = read_job(arguments, Analyse)
+    options = Options(**job.analysis.model_dump())
+    reference = Reference.open(Path(job.pretrained) / "model.safetensors") if job.pretrained else None
+    for seed in arguments.seeds:
+        if finished(job, seed):
+            continue
+        trained = Path(job.runs) / f"seed-{seed}"
+        with publish(job, seed, threads=arguments.threads) as made:
+            kappa = json.loads((trained / "run.json").read_text())["kappa"]
+            result = analyse(trained / "model.safetensors", reference, options, kappa, arguments.threads)
+            result.rows.to_parquet(made.folder / "rows.parquet", index=False)
+            write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
+        log.info("seed %d: %d rows", seed, len(result.rows))
 
 
 def _cuda() -> bool:

@@ -1,32 +1,38 @@
-"""Spectra of a block of runs, as a job of the workflow."""
+"""What stage `spectra` makes: eigenvalues and measures of the weight matrices of every run."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from typing import ClassVar, Literal
 
-from diversity_spectra.execution import check_input, finished, log, publish, read_job
-from diversity_spectra.files import write_npz
+from diversity_spectra.jobs import Input, RunsJob
+from diversity_spectra.settings import Aside, Settings, key
+from diversity_spectra.work import Sets, Work
 
 
-def run_job(arguments: argparse.Namespace) -> None:
-    """Rows and eigenvalues of every seed's model; the reference and its decomposition are shared by all."""
-    from diversity_spectra.spectra.options import Options
-    from diversity_spectra.spectra.table import Reference, analyse
+class Spectra(Settings):
+    """How weight matrices are analysed."""
 
-    job = read_job(arguments.job)
-    options = Options(**job["settings"])
-    pretrained = job["inputs"].get("pretrained")
-    reference = Reference.open(Path(pretrained) / "model.safetensors") if pretrained else None
-    for seed in arguments.seeds:
-        if finished(f"{job['out']}/seed-{seed}", job["key"]):
-            continue
-        run = Path(job["inputs"]["runs"]) / f"seed-{seed}"
-        check_input(run)
-        kappa = json.loads((run / "run.json").read_text())["kappa"]
-        with publish(job, Path(job["out"]) / f"seed-{seed}", seed=seed) as folder:
-            result = analyse(run / "model.safetensors", reference, options, kappa, arguments.threads)
-            result.rows.to_parquet(folder / "rows.parquet", index=False)
-            write_npz(folder / "eigenvalues.npz", result.eigenvalues)
-        log.info("seed %d: %d rows", seed, len(result.rows))
+    convention: Literal["strict", "weightwatcher"] = key("strict", description="definitions of the columns")
+    conv: Literal["unfolded", "positions"] = key("unfolded", description="matrices of a convolution (strict)")
+    min_eigenvalues: int = key(8, ge=2, le=100000, description="matrices with fewer eigenvalues are only listed")
+    bootstrap: int = key(0, ge=0, le=100000, description="bootstrap draws for alpha's interval; 0 = none")
+
+
+class Analyse(RunsJob):
+    """Eigenvalues and measures of the matrices of one condition's runs."""
+
+    kind: ClassVar[str] = "spectra"
+    command: ClassVar[str] = "spectra"
+    makes: ClassVar[tuple[str, ...]] = ("rows.parquet", "eigenvalues.npz")
+    threaded: ClassVar[bool] = True
+    of_runs: ClassVar[tuple[str, ...]] = ("model.safetensors", "run.json")
+
+    analysis: Spectra = key(Spectra(), description="how")
+    network: Aside[str] = key("a network", description="what is analysed, for estimates of the time")
+    runs: Input[str] = key(description="the runs")
+    pretrained: Input[str | None] = key(None, description="weights that training started from")
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        matrices = "W and dW" if self.pretrained else "W"
+        kind = f"{self.network}, {matrices}, {self.analysis.convention}, {self.analysis.bootstrap} draws"
+        return Work(kind, "networks", results)

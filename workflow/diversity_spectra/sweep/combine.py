@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,30 +10,34 @@ import pandas as pd
 from diversity_spectra.compare.benefits import BENEFITS, benefits
 from diversity_spectra.errors import UserError
 from diversity_spectra.report.load import tables_in
-from diversity_spectra.report.material import FAMILIES, Material
+from diversity_spectra.report.material import COMPARABLE, Material
 from diversity_spectra.report.style import Palette
 from diversity_spectra.sweep import COMBINED
+from diversity_spectra.sweep.job import Told
 
 NEEDED = ("runs", "conditions", "claims")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One experiment. told: what the page says of it: `data`, `generator`, `models`; link: to its own report."""
+    """One experiment. link: from the page to its own report."""
 
-    name: str
+    told: Told
     material: Material
-    told: dict = field(default_factory=dict)
     link: str = ""
 
+    @property
+    def name(self) -> str:
+        return self.told.experiment
 
-def read(name: str, folder: Path, told: dict, palette: Palette, link: str) -> Part:
+
+def read(told: Told, folder: Path, palette: Palette, link: str) -> Part:
     """The tables of one experiment. Raises `UserError` where they are missing, or already those of a sweep."""
     tables = tables_in(folder, COMBINED, NEEDED)
     if "experiment" in tables["runs"]:
         raise UserError(f"{folder}: these are tables of a sweep; name those of its experiments")
-    config = {"compare": {"level": told["level"]}} if "level" in told else {}
-    return Part(name, Material(tables, config, palette=palette), told, link)
+    config = {"compare": {"level": told.level}} if told.level is not None else {}
+    return Part(told, Material(tables, config, palette=palette), link)
 
 
 def combined(parts: list[Part]) -> dict[str, pd.DataFrame]:
@@ -57,7 +61,7 @@ def gains(material: Material) -> pd.DataFrame:
         names = list(conditions["condition"])  # the baseline first
         gained = benefits(evaluation, names)
         runs = dict(zip(names, gained.n, strict=True))
-        for family in FAMILIES[1:]:
+        for family in COMPARABLE:
             members = list(conditions.loc[conditions["family"] == family, "condition"])
             weights = {**dict.fromkeys(members, 1 / max(len(members), 1)), names[0]: -1.0}
             for benefit in BENEFITS if members else ():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job, log, read_job, record
-from diversity_spectra.files import atomic_file, write_json
+from diversity_spectra.execution import add_job, log, publish, read_job, restored
+from diversity_spectra.files import atomic_file
+from diversity_spectra.sweep.job import Told, WriteSweep
 from diversity_spectra.tables import write_both
 
 EXAMPLE = """example (experiments that were run one by one):
@@ -27,60 +27,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write tables, then figures, then report.html, then the record spec.json."""
-    from diversity_spectra.report import style
-    from diversity_spectra.sweep import combine
-
-    started = datetime.now(UTC)
+    """Write tables, then figures, then report.html."""
     if arguments.job:
-        job = read_job(arguments.job, str(arguments.out) if arguments.out else None)
+        job = read_job(arguments, WriteSweep)
+        if not restored(job):
+            links = [f"../{told.experiment}/report.html" for told in job.experiments]
+            with publish(job) as result:
+                result.facts["figures"] = _write(job, links, result.folder)
     elif arguments.tables and arguments.out:
-        job = _job_for(arguments.tables, arguments.out)
+        links = [os.path.relpath(folder.parent / "report.html", arguments.out) for folder in arguments.tables]
+        _write(_job_for(arguments.tables, arguments.out), links, arguments.out)
+        log.info("wrote %s", arguments.out / "report.html")
     else:
         raise UserError("give --job, or --tables and --out; see --help")
-    settings, out = job["settings"], Path(job["out"])
-    palette = style.Palette(settings.get("palette", "colorblind"))
-    parts = [
-        combine.read(told["experiment"], Path(folder), told, palette, _link(folder, out))
-        for told, folder in zip(settings["experiments"], job["inputs"]["tables"], strict=True)
-    ]
-    tables = combine.combined(parts)
-    drawn = _write(parts, tables, settings, palette, out)
-    if arguments.job:
-        write_json(out / "spec.json", record(job, out, started, figures=[one.fact for one in drawn]))
 
 
-def _write(parts: list, tables: dict, settings: dict, palette, out: Path) -> list:
+def _write(job: WriteSweep, links: list[str], out: Path) -> list[dict]:
+    """Tables, figures and page; what the record says of each figure. links: from the page to those of the experiments."""
     import matplotlib as mpl
 
     from diversity_spectra.execution import versions
     from diversity_spectra.report import style
-    from diversity_spectra.sweep import FIGURES, page
-    from diversity_spectra.sweep.figures import DRAW
+    from diversity_spectra.sweep import combine, page
+    from diversity_spectra.sweep.figures import FIGURES
 
+    palette = style.Palette(job.look.palette)
+    parts = [
+        combine.read(told, Path(folder), palette, Path(link).as_posix())
+        for told, folder, link in zip(job.experiments, job.tables, links, strict=True)
+    ]
+    tables = combine.combined(parts)
     for name, table in tables.items():
         write_both(out / "tables", name, table)
     drawn = []
-    with mpl.rc_context(style.rc(settings.get("style"))):
+    with mpl.rc_context(style.rc(job.look.style)):
         for figure in FIGURES:
-            drawing = DRAW[figure.kind](tables, palette, page.confidence(parts))
-            drawn.append(style.keep(figure, drawing, out / "figures", settings.get("dpi", 150)))
+            drawing = figure.draw(tables, palette, page.confidence(parts))
+            drawn.append(style.keep(figure, drawing, out / "figures", job.look.dpi))
             log.info("drew %s", figure.name)
     with atomic_file(out / "report.html") as path:
-        path.write_text(page.render(parts, tables, drawn, settings["sweep"], versions()), encoding="utf-8")
-    log.info("wrote %s", out / "report.html")
-    return drawn
+        path.write_text(page.render(parts, tables, drawn, job.sweep, versions()), encoding="utf-8")
+    return [one.fact for one in drawn]
 
 
-def _job_for(folders: list[Path], out: Path) -> dict:
+def _job_for(folders: list[Path], out: Path) -> WriteSweep:
     """Experiments are called after the folders that hold their tables. Raises `UserError` where two have one name."""
     names = [folder.resolve().parent.name for folder in folders]
     if len(set(names)) != len(names):
         raise UserError(f"--tables: two experiments have the same name: {', '.join(names)}")
-    settings = {"sweep": out.resolve().name, "experiments": [{"experiment": name} for name in names]}
-    return {"settings": settings, "inputs": {"tables": list(map(str, folders))}, "out": str(out)}
-
-
-def _link(tables: str, out: Path) -> str:
-    """From the page to the report of the experiment, which lies beside its tables."""
-    return Path(os.path.relpath(Path(tables).parent / "report.html", out)).as_posix()
+    experiments = [Told(experiment=name) for name in names]
+    return WriteSweep(sweep=out.resolve().name, experiments=experiments, tables=list(map(str, folders)))

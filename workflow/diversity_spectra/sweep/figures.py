@@ -13,7 +13,8 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from diversity_spectra.report.material import CONTROLS, FAMILIES, in_order
+from diversity_spectra.report.material import COMPARABLE, CONTROLS, in_order
+from diversity_spectra.report.section import Figure
 from diversity_spectra.report.sections import answer
 from diversity_spectra.report.style import (
     FAINT,
@@ -152,7 +153,7 @@ def gains(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) ->
     if not scores:
         return Drawing("No gain over the baseline was measured in any experiment.")
     places = networks(tables)
-    families = [family for family in FAMILIES[1:] if (known["family"] == family).any()]
+    families = [family for family in COMPARABLE if (known["family"] == family).any()]
     figure, axes = canvas(WIDTH, 0.9 + max(0.3, 0.1 * len(families)) * len(places) * 1.15, 1, len(scores), sharey=True)
     step = 0.78 / max(len(families), 2)
     for ax, score in zip(axes.flat, scores, strict=True):
@@ -291,4 +292,22 @@ def _rules(ax: Axes, places: list[tuple[str, str]], offset: float = -0.5, every:
             ax.axhline(row + offset, color=MUTED if strong else FAINT, lw=0.6 if strong else 0.5, zorder=0)
 
 
-DRAW = {"verdicts": verdicts, "claims": claims, "gains": gains, "conditions": conditions}
+FIGURES = (
+    Figure(
+        "verdicts", "Verdicts", "by network, whether the regularisers could be seen, and the verdict on each claim",
+        verdicts, per_model=False,
+    ),
+    Figure(
+        "claims", "Claims", "a forest plot per claim: its effect with interval for every network of every experiment",
+        claims, per_model=False,
+    ),
+    Figure(
+        "gains", "Gains by family", "what each family gains over the baseline in accuracy and calibration", gains,
+        per_model=False,
+    ),
+    Figure(
+        "conditions", "Conditions",
+        "every condition of every network: gain in accuracy, and cosine of its shift with the direction of dropout",
+        conditions, per_model=False,
+    ),
+)  # fmt: skip

@@ -9,6 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from diversity_spectra import __version__
+from diversity_spectra.generate.kinds import KINDS as GENERATORS
 from diversity_spectra.report.page import environment
 from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import answer, run
@@ -17,13 +18,6 @@ from diversity_spectra.report.words import NOTHING, counted, interval, listing, 
 from diversity_spectra.sweep.combine import Part, shared_runs
 from diversity_spectra.sweep.figures import label
 
-SOURCES = {
-    "": "none",
-    "ddpm": "a small diffusion model, trained here",
-    "text_to_image": "a pretrained model, from prompts",
-    "image_to_image": "a pretrained model, from training images",
-    "image_set": "given by the user",
-}
 GAINS = {
     "id_accuracy": "accuracy, test set",
     "ood_accuracy": "accuracy, out of distribution",
@@ -100,15 +94,15 @@ def experiments(parts: list[Part], tables: dict[str, pd.DataFrame]) -> Table:
     shared = shared_runs(tables["runs"])
     rows = []
     for part in parts:
-        models = part.told.get("models", {})
+        models = part.told.models
         link = Markup('<a href="{}">{}</a>').format(part.link, part.name)
-        data = part.told.get("data")
+        data = part.told.data
         rows.append(
             [
                 link,
                 run.DATA.get(data["kind"], data["kind"]).format(**data) if data else NOTHING,
                 _per_class(data),
-                SOURCES.get(part.told.get("generator", NOTHING), NOTHING),
+                _source(part.told.generator),
                 "; ".join(_network(model, *models.get(model, ())) for model in part.material.models),
                 str(len(part.material.table("conditions"))),
                 str(len(part.material.table("runs"))),
@@ -136,6 +130,11 @@ def _network(name: str, architecture: str = "", weights: str = "") -> str:
     if not architecture:
         return name
     return f"{name} ({architecture}, {'from scratch' if weights == 'none' else f'weights {weights}'})"
+
+
+def _source(kind: str | None) -> str:
+    """Where synthetic images come from; not known where the tables came alone."""
+    return NOTHING if kind is None else GENERATORS[kind].short if kind else "none"
 
 
 def _per_class(data: dict | None) -> str:

@@ -33,6 +33,11 @@ class Kind:
     limits: dict[str, float]  # of the level, by their names in LIMITS
     falling: bool = False  # whether a smaller level changes the image more
 
+    @property
+    def module(self) -> str:
+        """Where it is defined, below the package."""
+        return self.apply.__module__.partition(".")[2]
+
 
 KINDS: dict[str, Kind] = {}
 LIMITS = ("gt", "ge", "lt", "le")  # as pydantic names them

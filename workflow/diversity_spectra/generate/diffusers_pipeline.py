@@ -1,0 +1,84 @@
+"""What the kinds of diffusers pipelines have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from diversity_spectra.generate.kind import Generator, Source
+from diversity_spectra.settings import Content, Count, LocalPath, Name, key
+from diversity_spectra.work import Work
+
+if TYPE_CHECKING:
+    import torch
+
+    from diversity_spectra.imageset import ImageSet
+
+
+def _local(model: str) -> str | None:
+    return model if Path(model).is_dir() else None
+
+
+class DiffusersPipeline(Generator):
+    """A pipeline from the hub at a pinned revision, or from a local folder."""
+
+    model: Annotated[str, Content(_local)] = key(
+        min_length=1, description="hub id or local folder of a diffusers pipeline"
+    )
+    revision: str | None = key(
+        None, pattern=r"^[0-9a-f]{40}$", description="commit of the hub model (needed for a hub id)"
+    )
+    images_per_class: Count = key(100, description="synthetic images per class to generate")
+    prompts: list[Annotated[str, Field(min_length=1)]] = key(
+        ["a photo of a {name}"], min_length=1, description="templates; {name} is the class, used in turn"
+    )
+    captions: Annotated[LocalPath | None, Content()] = key(
+        None,
+        description="instead of prompts: a .yaml file with a list of captions for each class, or a text file with one a line",
+    )
+    negative_prompt: str = key("", description="what the images shall not show")
+    guidance: float = key(7.5, ge=0, le=50, description="guidance scale; lower is more diverse")
+    inference_steps: int = key(30, ge=1, le=1000, description="denoising steps per image")
+    scheduler: Name | None = key(None, description="scheduler class in diffusers, or the pipeline's own")
+    image_size: int = key(512, ge=8, le=4096, description="side in pixels at which the pipeline works")
+    dtype: Literal["float32", "float16", "bfloat16"] = key("float32", description="precision of the pipeline")
+    redraws: int = key(3, ge=0, le=100, description="further seeds tried for an image that comes out blank")
+    shards: int = key(1, ge=1, le=10000, description="parts that may be generated side by side")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> DiffusersPipeline:
+        if self.revision is None and not Path(self.model).is_dir():
+            raise ValueError(
+                f"{self.model!r} is no local folder, so it is a hub id: add `revision`, the commit (40 hex digits)"
+            )
+        return self
+
+    def count(self, classes: int) -> int:
+        return self.images_per_class * classes
+
+    def drawing(self, made: Work) -> Work:
+        calls = self.inference_steps * getattr(self, "strength", 1) * (2 if self.guidance > 1 else 1)
+        kind = f"{self.model} at {self.image_size} px, {self.dtype}"
+        return Work(kind, "denoisings", None if made.units is None else made.units * calls, made.size)
+
+    def open(self, trained: str | None, real: ImageSet, seed: int, device: torch.device) -> Source:
+        from diversity_spectra.generate.pipeline import Pipeline
+
+        return Pipeline(self, real, seed, device)
+
+    def told(self, pool_per_class: int) -> str:
+        revision = f", revision {self.revision}" if self.revision else ""
+        prompts = [f"“{prompt}”" for prompt in self.prompts]
+        listed = " and ".join(filter(None, [", ".join(prompts[:-1]), prompts[-1]]))
+        said = f"Captions: {self.captions}" if self.captions else f"Prompts: {listed}"
+        return (
+            f"{self.images_per_class} images per class {self.way} with {self.model}{revision}: a pretrained model, which "
+            f"brings outside information. {said}; guidance {self.guidance:g}, {self.inference_steps} steps."
+        )
+
+    @property
+    def way(self) -> str:
+        """Where its images start from, in words."""
+        raise NotImplementedError

@@ -1,0 +1,81 @@
+"""What rules need to know of a job, kept in a file: the job, and how it is run.
+
+The workflow that is started writes these files. A job on a cluster, and one that starts late, does what was planned then,
+whatever becomes of the configuration; and a command that `snakemake -p` prints names the file, so it can be pasted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from diversity_spectra.config import Execution
+from diversity_spectra.jobs import CACHE, Job
+from diversity_spectra.planning.steps import Work
+
+FOLDER = f"{CACHE}/.jobs"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a job is run. options: of its command, which change no result. blocks: of seeds that share a process."""
+
+    file: str
+    options: str
+    threads: int
+    gpu: int
+    blocks: tuple[tuple[int, ...], ...] = ()
+
+    def command(self, seed: str | None) -> str:
+        """Arguments of the command, for the block of seeds that ends with what is asked for."""
+        block = next((block for block in self.blocks if seed and int(seed) in block), ())
+        seeds = ["--seeds", *map(str, block)] if block else []
+        return " ".join(filter(None, [shlex.join(["--job", self.file, *seeds]), self.options]))
+
+
+class Orders:
+    """The orders of a workflow: of the plan that it made, or, in a process that it started, as it has written them."""
+
+    def __init__(self, work: Work | None = None):
+        if work is None:
+            self.of = cache(_read)
+            return
+        execution = work.experiments.execution
+        jobs = {(job.kind, job.item): job for job in work.jobs.values()}
+        self.of = cache(
+            lambda kind, item: _order(jobs[kind, item], work.blocks.get(jobs[kind, item].out, ()), execution)
+        )
+        for job in {step.job.out: step.job for step in work.to_do}.values():
+            _write(job, self.of(job.kind, job.item))
+
+
+def _order(job: Job, blocks: list[tuple[int, ...]], execution: Execution) -> Order:
+    gpu = int(execution.device != "cpu" and job.takes_device())
+    chosen = {"--device": execution.device} if job.takes_device() else {}
+    chosen |= job.options(execution.model_dump())
+    options = shlex.join(str(word) for option in chosen.items() for word in option)
+    file = f"{FOLDER}/{job.kind}/{job.item}.json"
+    return Order(
+        file, options, execution.threads if job.threaded else 1, gpu, tuple(block for block in blocks if block)
+    )
+
+
+def _write(job: Job, order: Order) -> None:
+    path = Path(order.file)
+    text = json.dumps({**job.spec, "order": asdict(order)}, sort_keys=True)
+    with suppress(OSError):  # where nothing can be written nothing can be run either, and the lock says so
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}-{os.getpid()}")
+            temporary.write_text(text)
+            temporary.replace(path)
+
+
+def _read(kind: str, item: str) -> Order:
+    order = json.loads(Path(f"{FOLDER}/{kind}/{item}.json").read_text())["order"]
+    return Order(**{**order, "blocks": tuple(map(tuple, order["blocks"]))})

@@ -1,0 +1,76 @@
+"""What the Snakefile asks before it starts: the plan, the locks, and what Snakemake's own report shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from diversity_spectra.config import experiments
+from diversity_spectra.jobs import read_record
+from diversity_spectra.planning import leftover, upgrades
+from diversity_spectra.planning.lock import claim, hold
+from diversity_spectra.planning.steps import Work
+from diversity_spectra.stages import kinds
+
+
+def plan(files: Collection[str], changes: dict, again: Collection[str]) -> Work:
+    """The work that configuration files ask for, with changes laid over them; kinds in `again` are made anew.
+
+    They are read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
+    """
+    return Work(experiments.load(*files, changes=changes), again)
+
+
+def begin(work: Work, on_cluster: bool) -> tuple[list[str], list[str]]:
+    """Take the locks; returns what users should know, and the jobs of a killed workflow that were cancelled.
+
+    Raises `UserError` if another workflow is at work on the same.
+    """
+    for name in work.names:
+        hold(name)
+    claim(work.experiments.name, {f"{step.job.kind}/{step.job.item}" for step in work.to_do})
+    names = {"_".join(step.wildcards).replace("/", "_") for step in work.to_do}
+    cancelled = leftover.cancel(names) if on_cluster else []
+    return [*work.notes, *upgrades.notes(work)], cancelled
+
+
+# Ask for the graph of all jobs, those whose results are there included.
+WHOLE = {"--report", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--summary", "-S", "--detailed-summary", "-D"}
+
+
+def asked_again(command: list[str]) -> tuple[bool, set[str]]:
+    """Whether Snakemake's command line asks for the graph of all jobs, and the kinds of jobs that are to be in it anyway."""
+    options = [word.split("=")[0] for word in command]
+    whole = bool(WHOLE & {*options})
+    if whole or {"-F", "--forceall"} & {*options}:
+        return whole, set(kinds())
+    forced: set[str] = set()
+    for index, option in enumerate(options):
+        if option in ("-R", "--forcerun"):
+            named = takewhile(lambda word: not word.startswith("-"), command[index + 1 :])
+            forced |= {*named, *command[index].partition("=")[2].split()}
+    return whole, forced & set(kinds())
+
+
+def forget(work: Work) -> None:
+    """Remove records of results that lack their files, so that nothing takes them for results."""
+    for step in work.to_do:
+        if step.job.kind not in work.again:
+            with suppress(OSError):
+                Path(step.target).unlink()
+
+
+def figures(work: Work) -> Iterator[dict[str, Any]]:
+    """The figures that are there, as arguments of Snakemake's `report()`, each with its file."""
+    captions = Path(tempfile.mkdtemp(prefix="diversity-spectra-captions-"))
+    for name in work.names:
+        for figure in (read_record(f"results/{name}") or {}).get("figures", ()):
+            caption = captions / f"{name}-{figure['name']}.rst"
+            caption.write_text(figure["caption"] + "\n", encoding="utf-8")
+            labels = {"figure": figure["title"], "model": figure["model"] or "all"}
+            file = f"results/{name}/figures/{figure['name']}.svg"
+            yield {"value": file, "caption": str(caption), "category": name, "labels": labels}

@@ -1,0 +1,81 @@
+"""Units of work and sizes: what a job has to do, worked out from its settings before anything is made.
+
+Jobs of one stage and one kind of work cost the same per unit on the same device; so a kind names whatever makes a unit
+dearer: the network, the side of its images, the batch.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Shape = tuple[int, int, int, int]  # images, height, width, channels
+
+
+@dataclass(frozen=True)
+class Work:
+    """`units` of one `unit`, each as dear as `kind` says; None where the number of images is not known yet.
+
+    `size` is the room of the result on the disk in bytes, where the settings tell.
+    """
+
+    kind: str
+    unit: str
+    units: float | None
+    size: int | None = None
+
+
+class Planned(Protocol):
+    """What a job that makes an image set knows of it beforehand."""
+
+    def shape(self, sets: Sets) -> Shape | None: ...
+
+    def classes(self, sets: Sets) -> int | None: ...
+
+
+class Sets:
+    """Image sets by the folders that hold them or will hold them: read off the disk, else asked of the planned job."""
+
+    def __init__(self, jobs: dict[str, Planned] | None = None):
+        self.jobs = jobs or {}
+        self._shapes: dict[str, Shape | None] = {}
+
+    def shape(self, folder: str) -> Shape | None:
+        """Images, height, width, channels; None where only making the set can tell."""
+        if folder not in self._shapes:
+            made = npy_shape(Path(folder, "images.npy"))
+            self._shapes[folder] = made or (self.jobs[folder].shape(self) if folder in self.jobs else None)
+        return self._shapes[folder]
+
+    def read(self, folder: str, path: Path) -> None:
+        """Read the shape of a set that will lie in `folder` and still lies at `path`."""
+        self._shapes[folder] = npy_shape(path / "images.npy")
+
+    def classes(self, folder: str) -> int | None:
+        with suppress(OSError, ValueError, KeyError):
+            return len(json.loads(Path(folder, "meta.json").read_text())["classes"])
+        return self.jobs[folder].classes(self) if folder in self.jobs else None
+
+    def work(self, kind: str, shape: Shape | None) -> Work:
+        """Of making an image set of that shape."""
+        if shape is None:
+            return Work(kind, "images", None)
+        images, height, width, channels = shape
+        # Pixels are bytes and labels int64; the manifest is small beside them.
+        return Work(f"{kind} at {height} px", "images", images, images * (height * width * channels + 8))
+
+
+def npy_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape in the header of a .npy file (format of NumPy's `lib.format`); None if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            major = stream.read(8)[6]
+            length = struct.unpack("<H", stream.read(2)) if major == 1 else struct.unpack("<I", stream.read(4))
+            return ast.literal_eval(stream.read(length[0]).decode("latin1"))["shape"]
+    except (OSError, ValueError, SyntaxError, KeyError, IndexError, struct.error):
+        return None
