@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import reference_spectra as reference
 
-from diversity_spectra.spectra import alternatives, decompose, marchenko_pastur, measures, powerlaw
-from diversity_spectra.spectra.matrices import View
+from diversity_spectra.spectra import alternatives, decompose, measures, powerlaw, tails
+from diversity_spectra.spectra.decompose import Combination
 from diversity_spectra.spectra.options import Options
 
 
@@ -24,16 +24,8 @@ def pareto(rng: np.random.Generator, count: int, alpha: float) -> np.ndarray:
     return np.sort((1 - rng.random(count)) ** (-1 / (alpha - 1)))
 
 
-def wishart(
-    rng: np.random.Generator, N: int, M: int, sigma: float, spikes: int = 0, strength: float = 0.0
-) -> np.ndarray:
-    """Eigenvalues of noise with `spikes` orthogonal directions of singular value strength * sigma * edge added."""
-    matrix = sigma * rng.standard_normal((N, M))
-    if spikes:
-        left = np.linalg.qr(rng.standard_normal((N, spikes)))[0]
-        right = np.linalg.qr(rng.standard_normal((M, spikes)))[0]
-        matrix += strength * sigma * (N**0.5 + M**0.5) * left @ right.T
-    return reference.eigenvalues(matrix)
+def wishart(rng: np.random.Generator, N: int, M: int, sigma: float) -> np.ndarray:
+    return reference.eigenvalues(sigma * rng.standard_normal((N, M)))
 
 
 @pytest.mark.parametrize("two_sided", [True, False])
@@ -125,53 +117,14 @@ def test_likelihood_ratio_prefers_the_law_that_made_the_data():
     assert power_law["lr_truncated_p"] > 0.05
 
 
-@pytest.mark.parametrize(("N", "M"), [(1000, 500), (500, 500), (2000, 200), (3000, 40)])
-def test_bulk_edge_of_noise_is_within_one_percent(N, M):
-    sigma = 0.03
-    bulk = marchenko_pastur.fit_bulk(wishart(np.random.default_rng(N + M), N, M, sigma), N, M)
-    # A matrix of 40 columns has few eigenvalues for its median.
-    tolerance = 0.01 if M >= 100 else 0.03
-    assert bulk.high == pytest.approx(sigma**2 * (N**0.5 + M**0.5) ** 2, rel=tolerance)
-    assert bulk.sigma == pytest.approx(sigma, rel=tolerance)
-    assert bulk.distance < 0.05
-
-
-@pytest.mark.parametrize("spikes", [0, 1, 5, 20, 60])
-def test_planted_spikes_are_counted(spikes):
-    values = wishart(np.random.default_rng(spikes), 900, 300, 0.1, spikes, 1.5)
-    bulk = marchenko_pastur.fit_bulk(values, 900, 300)
-    assert bulk.spikes == spikes
-    # With a fifth of the directions planted, and not quite aligned with those found, the edge is less certain.
-    edge = 0.1**2 * ((900 - spikes) ** 0.5 + (300 - spikes) ** 0.5) ** 2
-    assert bulk.high == pytest.approx(edge, rel=0.03 if spikes == 60 else 0.01)
-
-
-def test_noise_has_a_spike_in_about_one_of_a_hundred_cases():
-    rng = np.random.default_rng(0)
-    found = sum(marchenko_pastur.fit_bulk(wishart(rng, 120, 60, 1.0), 120, 60).spikes > 0 for _ in range(300))
-    # The median of 60 eigenvalues is uncertain, which adds to the 1 % of the margin.
-    assert found <= 18
-
-
-def test_density_and_distribution_agree_with_the_reference():
-    N, M, sigma = 90, 60, 0.4
-    x = np.linspace(1e-4, 60, 400_000)
-    fast = marchenko_pastur.density(x, sigma, N, M)
-    slow = [reference.marchenko_pastur_density(point, sigma, N, M) for point in x[::5000]]
-    np.testing.assert_allclose(fast[::5000], slow, rtol=1e-12)
-    points, cdf = marchenko_pastur.standard_law(M / N)
-    integral = np.cumsum(fast) * (x[1] - x[0])
-    np.testing.assert_allclose(np.interp(x / (sigma**2 * N), points, cdf)[::5000], integral[::5000], atol=1e-3)
-
-
 def test_entropy_and_norms_follow_their_definitions():
     values = wishart(np.random.default_rng(0), 50, 30, 2.0)
     assert measures.entropy(values) == pytest.approx(reference.entropy(values, 30), rel=1e-12)
     assert np.isnan(measures.entropy(np.array([1.0])))
     # What rounding may have made counts neither in the sum nor in the rank.
-    noisy = np.concatenate([np.full(50, 0.9), np.linspace(1, 2, 20)])
-    row = measures.strict_measures(noisy, [], View("fc", "fc.weight"), 0.95, Options(), ("fc", "W"))
-    assert row["entropy"] == pytest.approx(reference.entropy(noisy[50:], 20), rel=1e-12)
+    matrix = np.diag(np.concatenate([np.full(50, 0.9), np.linspace(1, 2, 20)]) ** 0.5)
+    row = measures.strict_measures(matrix.diagonal() ** 2, [Combination((1.0, matrix))], 0.95, Options(), ("fc", "W"))
+    assert row["entropy"] == pytest.approx(reference.entropy(matrix.diagonal()[50:] ** 2, 20), rel=1e-12)
     assert measures.norms(values)["stable_rank"] == pytest.approx(values.sum() / values.max())
     assert measures.log_alpha_norm(values, 3.0) == pytest.approx(np.log10((values**3).sum()))
     assert np.isfinite(measures.log_alpha_norm(values * 1e200, 5.0))
@@ -181,3 +134,86 @@ def test_options_refuse_what_they_do_not_know():
     assert Options(include=["a*"]).include == ("a*",)
     with pytest.raises(Exception, match="convention is 'other'"):
         Options(convention="other")
+
+
+# ---------------------------------------------------------------- exponents over a fixed share, and warnings
+
+
+def test_hill_is_its_definition_and_recovers_the_exponent_of_a_whole_power_law():
+    values = pareto(np.random.default_rng(0), 9, 3.0)
+    assert tails.hill(values) == pytest.approx(1 + 4 / sum(np.log(value / values[4]) for value in values[5:]))
+    assert tails.hill(pareto(np.random.default_rng(1), 20_000, 3.0)) == pytest.approx(3, abs=0.1)
+    assert np.isnan(tails.hill(np.ones(8)))
+    assert np.isnan(tails.hill(np.ones(1)))
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (512, 256), (2048, 256), (300, 128)])
+def test_exponents_over_a_fixed_share_do_not_scatter_and_those_of_windows_know_no_shape(shape):
+    rng = np.random.default_rng(0)
+    hill, farms, fitted = [], [], []
+    for _ in range(12):
+        noise = Combination((1.0, rng.standard_normal(shape)))
+        values = np.linalg.eigvalsh(noise.gram)
+        values = values[values > 1e-9]
+        hill.append(tails.hill(values))
+        farms.append(tails.farms([noise], 0.0))
+        fitted.append(powerlaw.fit_tail(values).alpha)
+    assert np.std(hill) / np.mean(hill) < 0.02
+    assert np.std(farms) / np.mean(farms) < 0.02
+    assert np.mean(farms) == pytest.approx(2.11, abs=0.02)
+    assert np.std(fitted) / np.mean(fitted) > 0.2, "xmin is free: a lottery"
+
+
+def test_windows_cover_a_matrix_evenly():
+    matrix = np.arange(300.0 * 130).reshape(300, 130) ** 0.5
+    parts = [matrix[a : a + 128, b : b + 128] for a in (0, 172) for b in (0, 2)]
+    values = np.sort(np.concatenate([reference.eigenvalues(part) for part in parts]))
+    found = tails.farms([Combination((1.0, matrix))], 1e-6)
+    assert found == pytest.approx(tails.hill(values[values > 1e-6]), rel=1e-6)
+
+
+def flagged(values: np.ndarray) -> str:
+    tail = powerlaw.fit_tail(values)
+    return "; ".join(tails.warnings(values, tail, tails.goodness(tail, np.random.default_rng(0))))
+
+
+def test_tails_that_mislead_are_flagged():
+    rng = np.random.default_rng(0)
+    assert flagged(np.linspace(1.007, 1.026, 12)).startswith("narrow tail: from xmin to 1.02")
+    cut = pareto(rng, 3000, 2.0)
+    assert "tail truncated above" in flagged(np.sort(rng.permutation(cut[cut < 5])[:500]))
+    values = pareto(rng, 500, 3.0)
+    assert flagged(values) == ""
+    assert flagged(np.concatenate([values, values[-1] * 20 * np.array([1, 1.05, 1.1])])) == (
+        "fingers: 3 values far above the rest"
+    )
+    assert "narrow" in flagged(wishart(rng, 256, 256, 1.0)) or "no power law" in flagged(wishart(rng, 256, 256, 1.0))
+
+
+def test_true_power_laws_are_rarely_flagged():
+    rng = np.random.default_rng(1)
+    assert sum(bool(flagged(pareto(rng, 300, 2 + 3 * rng.random()))) for _ in range(200)) <= 6
+
+
+def test_goodness_at_fixed_xmin_is_uniform_for_a_power_law_and_never_zero():
+    rng = np.random.default_rng(2)
+    p = []
+    for _ in range(300):
+        values = pareto(rng, 40, 2.5)
+        alphas, counts, sums = powerlaw.exponents(values)
+        distance = powerlaw.tail_distance(np.log(values), alphas[0], two_sided=True)
+        tail = powerlaw.Tail(alphas[0], values[0], distance, 0.0, int(counts[0]), sums[0])
+        p.append(tails.goodness(tail, rng))
+    assert abs(np.mean(np.array(p) <= 0.1) - 0.1) < 0.05
+    assert abs(np.mean(p) - 0.5) < 0.06
+    far = powerlaw.Tail(2.5, 1.0, 0.9, 0.0, 40, 1.0)
+    assert tails.goodness(far, rng) == 1 / 101
+
+
+def test_equal_eigenvalues_have_no_exponent():
+    orthogonal = np.linalg.qr(np.random.default_rng(0).standard_normal((60, 60)))[0]
+    matrix = Combination((1.0, orthogonal))
+    values = np.linalg.eigvalsh(matrix.gram)
+    row = measures.strict_measures(values, [matrix], 1e-20, Options(), ("fc", "W"))
+    assert "alpha" not in row
+    assert row["reason"].startswith("no power law: all eigenvalues equal within 0.1%")

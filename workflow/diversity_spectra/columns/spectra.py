@@ -95,9 +95,23 @@ SPECTRA = {
     ),
     "goodness_p": Column(
         "0 to 1",
-        "share of synthetic samples that fit worse than the data; small speaks against a power law",
-        "spectra.powerlaw.bootstrap",
-        "`spectra.bootstrap` above 0",
+        "share of synthetic samples, the data counted as one, that fit as badly as the data; small speaks against a power "
+        "law. With `alpha_interval` = `fixed xmin` by 100 samples at that xmin, which is too large",
+        "spectra.tails.goodness",
+        STRICT,
+    ),
+    "alpha_hill": Column(
+        "1",
+        "exponent over the upper half: 1 + k / Σ ln(λ / λ_(n-k)) over the k = n // 2 largest of the λ that matrix_rank counts",
+        "spectra.tails.hill",
+        STRICT,
+    ),
+    "alpha_farms": Column(
+        "1",
+        "the same over the pooled λ of square windows of side min(M, 128), at most 2 along either side: independent of "
+        "the matrix's shape",
+        "spectra.tails.farms",
+        STRICT,
     ),
     "alpha_xmin_{low,high}": Column(
         "1", "range of alpha over tails of half to twice the length: how far it hangs on xmin", FITTED, STRICT
@@ -129,12 +143,18 @@ SPECTRA = {
     ),
     "sigma_mp": Column(
         "entry of W",
-        "standard deviation of one entry of W in the random bulk, from the median of λ",
+        "root mean square entry of the noise, from the λ between the tenth and the fiftieth percentile of the bulk",
         "spectra.marchenko_pastur.fit_bulk",
         "strict, or `--mp`",
         "in units of λ scaled to mean 1",
     ),
-    "bulk_{min,max}": Column("λ", "edges of the Marchenko-Pastur bulk", BULK, "strict, or `--mp`"),
+    "bulk_{min,max}": Column(
+        "λ",
+        "edges of the Marchenko-Pastur bulk for rows and columns of the variances that the matrix shows",
+        "spectra.marchenko_pastur.fit_bulk",
+        "strict, or `--mp`",
+        "all entries of one variance",
+    ),
     "spike_edge": Column(
         "λ",
         "bulk_max with the margin of the Tracy-Widom law's 99 % quantile",
@@ -145,10 +165,31 @@ SPECTRA = {
         "count", "number of λ > spike_edge", BULK, "strict, or `--mp`", "number above bulk_max and a margin of its own"
     ),
     "mp_softrank": Column("1", "bulk_max / max λ; above 1 where nothing leaves the bulk", BULK, "strict, or `--mp`"),
+    "mp_holds": Column(
+        "true or false",
+        "the Marchenko-Pastur columns may be used: mp_D <= 0.05, mp_shoulder <= 0.5, 20 λ or more, no entry so large that "
+        "it makes a spike alone",
+        BULK,
+        STRICT,
+    ),
+    "mp_reason": Column("", "why it does not hold; else empty", BULK, STRICT),
     "mp_D": Column(
         "0 to 1",
-        "Kolmogorov-Smirnov distance to the Marchenko-Pastur law of the λ that are no spikes; large where the bulk is not random",
+        "Kolmogorov-Smirnov distance to the Marchenko-Pastur law of the λ that are no spikes",
         "spectra.marchenko_pastur.fit_bulk",
+        STRICT,
+    ),
+    "mp_shoulder": Column(
+        "1",
+        "number of λ just above spike_edge over that just below bulk_max, in windows as wide as the top tenth of the law: 0 "
+        "where the bulk ends, near 1 where it has no edge",
+        "spectra.marchenko_pastur.fit_bulk",
+        STRICT,
+    ),
+    "mp_{row,column}_spread": Column(
+        "1",
+        "standard deviation of the logarithm of the noise's scale (root mean square) over rows and columns; 0 for equal ones",
+        "spectra.variance_profile.variance_profile",
         STRICT,
     ),
     "max_rand_eval": Column(
@@ -167,11 +208,16 @@ SPECTRA = {
     "ww_maxdist": Column(
         "λ", "max λ - max_rand_eval", "spectra.measures.strict_measures", RANDOMIZE, "from a second shuffle"
     ),
+    "rand_alpha": Column(
+        "1", "alpha of W with its elements shuffled", "spectra.powerlaw.fit_tail", "`--randomize`, strict"
+    ),
     "num_traps": Column("count", "rand_num_spikes", "spectra.measures.strict_measures", RANDOMIZE),
     "rand_{sigma_mp,bulk_min,bulk_max,num_spikes,mp_softrank}": Column(
         "as without `rand_`", "the same of W with its elements shuffled", BULK, RANDOMIZE
     ),
-    "rand_{spike_edge,mp_D}": Column("as without `rand_`", "the same, shuffled", BULK, "`--randomize`, strict"),
+    "rand_{spike_edge,mp_D,mp_holds}": Column(
+        "as without `rand_`", "the same, shuffled", BULK, "`--randomize`, strict"
+    ),
     "subspace_k": Column("count", "k = min(10, M // 2)", "spectra.table.analyse", "rows `W` with a reference, strict"),
     "subspace_overlap_{long,short}": Column(
         "0 to 1",
@@ -182,7 +228,11 @@ SPECTRA = {
     ),
     "status": Column("", "`success` or `failed`: of the power-law fit", "spectra.compatible.power_law", WEIGHTWATCHER),
     "warning": Column(
-        "", "`over-trained` for alpha < 2, `under-trained` for alpha > 6", "spectra.compatible.power_law", WEIGHTWATCHER
+        "",
+        "what speaks against reading alpha as an exponent: no power law (goodness_p <= 0.01), narrow tail (max λ < 2 xmin), "
+        "tail truncated above, fingers (a few λ far above the rest)",
+        "spectra.tails.warnings",
+        weightwatcher="`over-trained` for alpha < 2, `under-trained` for alpha > 6",
     ),
     "weak_rank_loss": Column("count", "number of λ < 1e-6", "spectra.compatible.measures", WEIGHTWATCHER),
     "W_scale": Column(

@@ -197,7 +197,7 @@ def _randomised(values, parts: list[decompose.Combination], view: View, rng: np.
     matrices = [part.full() for part in parts]
 
     def shuffle(replicas: int) -> np.ndarray:
-        spectra = [shuffled(matrix, rng) for _ in range(replicas) for matrix in matrices]
+        spectra, _ = decompose.eigenvalues([shuffled(matrix, rng) for _ in range(replicas) for matrix in matrices])
         return np.sort(np.concatenate(spectra)) * view.eigenvalue_factor
 
     first = shuffle(REPLICAS_OF_FEW if view.M * view.rf < FEW_EIGENVALUES else 1)

@@ -48,6 +48,10 @@ class Combination:
         """The (N, M) matrix in float64, N >= M."""
         return np.concatenate(list(self.blocks()))
 
+    def take(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Some rows of the tall matrix, (number, M) float64."""
+        return sum(factor * array[rows].astype(np.float64) for factor, array in self.terms)
+
     @cached_property
     def gram(self) -> np.ndarray:
         """The (M, M) float64 matrix A^T A, A being this matrix in its tall orientation; kept once computed."""

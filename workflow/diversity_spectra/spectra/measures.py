@@ -6,13 +6,18 @@ import hashlib
 
 import numpy as np
 
-from diversity_spectra.spectra import alternatives, decompose, marchenko_pastur, powerlaw
-from diversity_spectra.spectra.matrices import View
+from diversity_spectra.spectra import alternatives, decompose, marchenko_pastur, powerlaw, tails
 from diversity_spectra.spectra.options import Options
+from diversity_spectra.spectra.variance_profile import variance_profile
 
 # 95 % interval.
 TAIL_PROBABILITY = 0.025
 FULL_RANK_SHARE = 0.9
+# Below this spread eigenvalues are equal, as those of an orthogonal matrix are: what differs is rounding.
+EQUAL = 1e-3
+# When the Marchenko-Pastur fit holds: eigenvalues, distance to the law, shoulder beyond its edge, largest single entry.
+# docs/spectra.md shows what planted worlds give.
+MP_LEAST, MP_DISTANCE, MP_SHOULDER, MP_ENTRY = 20, 0.05, 0.5, 1.0
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -50,11 +55,11 @@ def log_alpha_norm(values: np.ndarray, alpha: float) -> float:
     return float(logs.max() + np.log10((10 ** (logs - logs.max())).sum()))
 
 
-def shuffled(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Eigenvalues of the matrix with its elements shuffled: what its values alone, without their places, give."""
+def shuffled(matrix: np.ndarray, rng: np.random.Generator) -> decompose.Combination:
+    """The matrix with its elements shuffled: what its values alone, without their places, give."""
     flat = matrix.flatten()
     rng.shuffle(flat)
-    return decompose.eigenvalues([decompose.Combination((1.0, flat.reshape(matrix.shape)))])[0][0]
+    return decompose.Combination((1.0, flat.reshape(matrix.shape)))
 
 
 def shannon_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,7 +77,6 @@ def shannon_distance(a: np.ndarray, b: np.ndarray) -> float:
 def strict_measures(
     values: np.ndarray,
     parts: list[decompose.Combination],
-    view: View,
     floor: float,
     options: Options,
     names: tuple[str, str],
@@ -81,8 +85,7 @@ def strict_measures(
 
     Args:
         values: (n,) ascending eigenvalues of all matrices of the row, not all zero.
-        parts: the matrices themselves, for the randomised control.
-        view: N, M of one matrix.
+        parts: the matrices themselves.
         floor: eigenvalues up to here cannot be told from zero at the precision of the stored weights.
         options: which of the optional columns are wanted.
         names: layer and matrix, from which the seeds derive.
@@ -91,58 +94,111 @@ def strict_measures(
     above = values[values > floor]
     rank = len(above)
     row |= {"matrix_rank": rank, "rank_loss": len(values) - rank, "entropy": entropy(above)}
-    reasons = []
     if rank < 2:
         return row | {"reason": "rank below 2: no distribution of eigenvalues"}
-    tail = powerlaw.fit_tail(above)
-    if tail is None:
-        reasons.append(f"no power law: {rank} eigenvalues above rounding error")
+    reasons = []
+    fitted, problem = _tail(above, options, names)
+    row |= fitted | {"alpha_hill": tails.hill(above), "alpha_farms": tails.farms(parts, floor)}
+    if problem:
+        reasons.append(problem)
     else:
-        row |= tail_columns(tail, above)
         row |= {
-            "alpha_weighted": tail.alpha * row["log_spectral_norm"],
-            "log_alpha_norm": log_alpha_norm(values, tail.alpha),
+            "alpha_weighted": row["alpha"] * row["log_spectral_norm"],
+            "log_alpha_norm": log_alpha_norm(values, row["alpha"]),
         }
-        if options.bootstrap:
-            rng = generator(options.seed, *names, "bootstrap")
-            low, high, p = powerlaw.bootstrap(above, tail, options.bootstrap, rng)
-            row |= {"alpha_low": low, "alpha_high": high, "alpha_interval": "bootstrap", "goodness_p": p}
-        if options.alternatives:
-            row |= alternatives.likelihood_ratios(above[-tail.n :], tail.alpha)
-    if rank < FULL_RANK_SHARE * len(values):
-        # A law for full-rank noise says nothing of a matrix that is mostly zeros, such as a low-rank update.
-        reasons.append(f"no Marchenko-Pastur fit: rank {rank} of {len(values)}")
-    else:
-        row |= bulk_columns(above, view, row["lambda_max"])
-        if options.randomize:
-            row |= _randomised(values, parts, view, generator(options.seed, *names, "shuffle"))
+    bulk, problem = bulk_columns(above, parts)
+    row |= bulk
+    if problem:
+        reasons.append(problem)
+    if options.randomize:
+        row |= _randomised(values, parts, floor, generator(options.seed, *names, "shuffle"))
     return row | {"reason": "; ".join(reasons)}
 
 
-def bulk_columns(values: np.ndarray, view: View, largest: float) -> dict[str, float]:
-    bulk = marchenko_pastur.fit_bulk(values, view.N, view.M)
+def _tail(values: np.ndarray, options: Options, names: tuple[str, str]) -> tuple[dict, str]:
+    """Columns of the fitted power law, or why there is none."""
+    if values[-1] < (1 + EQUAL) * values[0]:
+        return {}, f"no power law: all eigenvalues equal within {EQUAL:.1%}"
+    tail = powerlaw.fit_tail(values)
+    if tail is None:
+        return {}, f"no power law: {len(values)} eigenvalues above rounding error"
+    row = tail_columns(tail, values)
+    if options.bootstrap:
+        rng = generator(options.seed, *names, "bootstrap")
+        low, high, p = powerlaw.bootstrap(values, tail, options.bootstrap, rng)
+        row |= {"alpha_low": low, "alpha_high": high, "alpha_interval": "bootstrap", "goodness_p": p}
+    else:
+        row["goodness_p"] = tails.goodness(tail, generator(options.seed, *names, "goodness"))
+    row["warning"] = "; ".join(tails.warnings(values, tail, row["goodness_p"]))
+    if options.alternatives:
+        row |= alternatives.likelihood_ratios(values[-tail.n :], tail.alpha)
+    return row, ""
+
+
+def bulk_columns(values: np.ndarray, parts: list[decompose.Combination]) -> tuple[dict, str]:
+    """Columns of the Marchenko-Pastur fit, and why there is none, if so.
+
+    Args:
+        values: (n,) eigenvalues of all `parts` above rounding error, ascending.
+    """
+    size = sum(min(part.shape) for part in parts)
+    missing = f"no Marchenko-Pastur fit: rank {len(values)} of {size}"
+    # A law for noise of full rank says nothing of a matrix that is mostly zeros, such as a low-rank update.
+    if len(values) < size / 2:
+        return {"mp_holds": False, "mp_reason": missing}, missing
+    profile = variance_profile(parts, values)
+    size = round(min(profile.N, profile.M) * len(parts))
+    if len(values) < FULL_RANK_SHARE * size:
+        return {"mp_holds": False, "mp_reason": missing}, missing
+    values = values[-size:]
+    bulk = marchenko_pastur.fit_bulk(values, profile.law, len(parts))
+    if bulk is None:
+        missing = "no bulk: half of the eigenvalues or more lie beyond any edge"
+        return {"mp_holds": False, "mp_reason": missing}, f"no Marchenko-Pastur fit: {missing}"
+    objections = []
+    if len(values) < MP_LEAST:
+        objections.append(f"{len(values)} eigenvalues, fewer than {MP_LEAST}")
+    if bulk.distance > MP_DISTANCE:
+        objections.append(f"no such bulk: distance {bulk.distance:.2g} to the law, more than {MP_DISTANCE}")
+    if bulk.shoulder > MP_SHOULDER:
+        objections.append(f"no edge: {bulk.shoulder:.0%} of the density goes on beyond it")
+    if profile.largest_entry > MP_ENTRY:
+        objections.append("single entries large enough for spikes of their own")
+    rows, columns = profile.spreads(bulk.spikes / len(parts))
     return {
         "sigma_mp": bulk.sigma,
         "bulk_min": bulk.low,
         "bulk_max": bulk.high,
         "spike_edge": bulk.spike_edge,
         "num_spikes": bulk.spikes,
-        "mp_softrank": bulk.high / largest,
+        "mp_softrank": bulk.high / float(values[-1]),
         "mp_D": bulk.distance,
-    }
+        "mp_shoulder": bulk.shoulder,
+        "mp_row_spread": rows,
+        "mp_column_spread": columns,
+        "mp_holds": not objections,
+        "mp_reason": "; ".join(objections),
+    }, ""
 
 
-def _randomised(values: np.ndarray, parts: list[decompose.Combination], view: View, rng: np.random.Generator) -> dict:
-    random = np.sort(np.concatenate([shuffled(part.full(), rng) for part in parts]))
-    fit = bulk_columns(random, view, random[-1])
+def _randomised(values: np.ndarray, parts: list[decompose.Combination], floor: float, rng: np.random.Generator) -> dict:
+    matrices = [shuffled(part.full(), rng) for part in parts]
+    random = np.sort(np.concatenate(decompose.eigenvalues(matrices)[0]))
+    above = random[random > floor]
+    fit, _ = bulk_columns(above, matrices)
+    tail = powerlaw.fit_tail(above)
     return {
         "max_rand_eval": random[-1],
         "rand_distance": shannon_distance(values, random),
         "ww_softrank": random[-1] / values[-1],
         "ww_maxdist": values[-1] - random[-1],
-        "num_traps": fit["num_spikes"],
-        **{f"rand_{name}": value for name, value in fit.items()},
+        "num_traps": fit.get("num_spikes"),
+        "rand_alpha": tail.alpha if tail else np.nan,
+        **{f"rand_{name}": value for name, value in fit.items() if name in RANDOMISED},
     }
+
+
+RANDOMISED = ("sigma_mp", "bulk_min", "bulk_max", "spike_edge", "num_spikes", "mp_softrank", "mp_D", "mp_holds")
 
 
 def tail_columns(tail: powerlaw.Tail, values: np.ndarray) -> dict:

@@ -97,8 +97,8 @@ def draw_esd(axes: Axes, eigenvalues: np.ndarray, row: dict | None = None, scale
     Args:
         eigenvalues: (n,) of W^T W, not divided by N.
         row: a row of the table of spectra; `alpha`, `xmin` and `num_pl_spikes` give the power law, `sigma_mp`,
-            `bulk_max`, `N` and `M` of the strict convention the Marchenko-Pastur law. Missing or NaN values leave out
-            their curve.
+            `bulk_max`, `N`, `M` and the spreads of the strict convention the Marchenko-Pastur law. Missing or NaN values
+            leave out their curve.
         scale: `log` for logarithmic axes, on which a power law is a line; `linear` shows the bulk.
     """
     row = row or {}
@@ -126,12 +126,14 @@ def draw_esd(axes: Axes, eigenvalues: np.ndarray, row: dict | None = None, scale
         axes.axvline(row["xmin"], color=TAIL, linestyle=":", linewidth=1, label="xmin, where its fit begins")
         top = max(top, y.max()) if scale == "log" else top
     if _has(row, "sigma_mp", "bulk_max", "N", "M") and row.get("convention") == "strict":
-        # The bulk is that of a matrix smaller by its spikes, as in `fit_bulk`.
-        aside = int(row["num_spikes"] // row["num_matrices"])
-        sides = int(row["N"]) - aside, int(row["M"]) - aside
-        x = np.geomspace(max(row["bulk_min"], low, 1e-6 * row["bulk_max"]), row["bulk_max"], 600)
-        y = (1 - row["num_spikes"] / len(eigenvalues)) * marchenko_pastur.density(x, row["sigma_mp"], *sides)
-        axes.plot(x, y, color=BULK, label=f"Marchenko-Pastur, {int(row['num_spikes'])} spikes")
+        # The bulk is that of a matrix smaller by its spikes, as in `fit_bulk`; its variances are drawn as lognormal.
+        aside = row["num_spikes"] / row["num_matrices"]
+        spreads = [row[name] if _has(row, name) else 0.0 for name in ("mp_row_spread", "mp_column_spread")]
+        law = marchenko_pastur.Law.lognormal(int(row["N"]), int(row["M"]), *spreads).without(aside)
+        x = np.geomspace(max(row["bulk_min"], low, 1e-6 * row["bulk_max"]), row["bulk_max"], 300)
+        scale_of_law = row["sigma_mp"] ** 2
+        y = marchenko_pastur.density(x / scale_of_law, law) / scale_of_law * (1 - row["num_spikes"] / len(eigenvalues))
+        axes.plot(x, y, color=BULK, label=f"Marchenko-Pastur, {int(row['num_spikes'])} spikes{_doubt(row)}")
         axes.axvline(row["bulk_max"], color=BULK, linestyle="--", linewidth=1, label="edge of its bulk")
     if scale == "log":
         axes.set(xscale="log", yscale="log", ylim=(density[density > 0].min() / 3, top * 3))
@@ -143,6 +145,10 @@ def draw_esd(axes: Axes, eigenvalues: np.ndarray, row: dict | None = None, scale
 
 def _has(row: dict, *names: str) -> bool:
     return all(row.get(name) is not None and np.isfinite(float(row[name])) for name in names)
+
+
+def _doubt(row: dict) -> str:
+    return "" if row.get("mp_holds", True) in (True, np.True_) else " (does not hold)"
 
 
 def _quality(row: dict) -> str:

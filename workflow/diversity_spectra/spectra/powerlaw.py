@@ -96,8 +96,9 @@ def bootstrap(
     interval is the pivotal one for (alpha - 1), whose relative error does not depend on alpha for a pure power law.
 
     Returns:
-        Lower and upper bound of alpha, and p: the share of draws whose distance is at least that of the data. A small
-        p speaks against a power law.
+        Lower and upper bound of alpha, and p: one more than the draws whose distance is at least that of the data, over
+        one more than all draws, so that it is never 0 (Phipson and Smyth, arXiv 1603.05766). A small p speaks against a
+        power law.
     """
     size = len(values)
     body = values[: size - tail.n]
@@ -113,7 +114,7 @@ def bootstrap(
     if not ratios:
         return np.nan, np.nan, np.nan
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return 1 + (tail.alpha - 1) / float(high), 1 + (tail.alpha - 1) / float(low), worse / len(ratios)
+    return 1 + (tail.alpha - 1) / float(high), 1 + (tail.alpha - 1) / float(low), (worse + 1) / (len(ratios) + 1)
 
 
 def tail_distance(logs: np.ndarray, alpha: float, two_sided: bool) -> float:

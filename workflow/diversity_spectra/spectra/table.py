@@ -196,7 +196,7 @@ class _Parameter:
             row["reason"] = "all values are zero"
         else:
             floor = _rounding_floor(terms, values[-1], view, self.tensors.entries[self.parameter].dtype)
-            row |= measures.strict_measures(values, parts, view, floor, self.options, names)
+            row |= measures.strict_measures(values, parts, floor, self.options, names)
             if pretrained is not None and self.options.subspace and len(parts) == 1:
                 row |= self._overlap(view, parts[0], Combination((1.0, view.cut(pretrained)[0])))
         return row, values
@@ -278,11 +278,14 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
     for column in INTEGERS & set(frame.columns):
         frame[column] = frame[column].astype("Int64")
     versions = f"diversity-spectra {__version__}, numpy {np.__version__}"
+    for column in BOOLEANS & set(frame.columns):
+        frame[column] = frame[column].astype("boolean")
     return frame.assign(reason=[row.get("reason", "") for row in rows], versions=versions)
 
 
 ALWAYS = ("N", "M", "Q", "rf", "num_matrices", "num_evals", "method", "log_norm", "log_spectral_norm", "stable_rank")
 ALWAYS += ("matrix_rank", "entropy", "alpha", "D", "xmin", "sigma", "num_pl_spikes", "alpha_weighted", "log_alpha_norm")
+BOOLEANS = {"mp_holds", "rand_mp_holds"}
 INTEGERS = {
     "N",
     "M",
