@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import reference_spectra as reference
 from safetensors.numpy import save_file
 
 from diversity_spectra import cli
-from diversity_spectra.spectra import decompose
+from diversity_spectra.spectra import decompose, lapack
 from diversity_spectra.spectra.decompose import Combination
 from diversity_spectra.spectra.matrices import convolution_groups, plan
 from diversity_spectra.spectra.options import Options
@@ -168,6 +169,51 @@ def test_gram_is_used_only_where_it_is_accurate(smallest, method):
         assert abs(alone[0] / exact[0] - 1) > 1, "the Gram matrix alone is not enough here"
 
 
+@pytest.mark.parametrize("size", [2, 3, 65, 130, 400])
+def test_two_stage_tridiagonalisation_gives_the_same_eigenvalues(size):
+    assert lapack.two_stage() is not None, "NumPy's own OpenBLAS has the routines"
+    square = conditioned(size, 2 * size, size, 1e-3)
+    square = square.T @ square
+    np.testing.assert_allclose(lapack.two_stage()(square), np.linalg.eigvalsh(square), atol=1e-14)
+
+
+def test_two_stages_are_taken_for_large_matrices_where_there_are_such_routines(monkeypatch):
+    square = np.diag(np.arange(1.0, 9.0))
+    monkeypatch.setattr(lapack, "SMALLEST", 8)
+    monkeypatch.setattr(lapack, "two_stage", lambda: lambda matrix: np.full(len(matrix), 7.0))
+    assert lapack.eigvalsh(square)[0] == 7
+    assert lapack.eigvalsh(square[:7, :7])[0] == 1
+    monkeypatch.setattr(lapack, "two_stage", lambda: None)
+    assert lapack.eigvalsh(square)[0] == 1
+
+
+@pytest.mark.parametrize("library", [[], [{"user_api": "openmp"}], [{"user_api": "blas", "filepath": "/absent.so"}]])
+def test_without_the_routines_there_are_none(monkeypatch, library):
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: library)
+    assert lapack.two_stage.__wrapped__() is None
+
+
+def test_weights_in_32_bits_take_no_singular_values_and_no_column_changes(tmp_path):
+    """lambda_min is 1e-10 of lambda_max: what the Gram matrix gets wrong there, no measure sees."""
+    values = conditioned(3, 90, 60, 1e-5)
+    save_file({"a.weight": values.astype(np.float32)}, tmp_path / "a.safetensors")
+    save_file({"a.weight": values.astype(np.float32).astype(np.float64)}, tmp_path / "b.safetensors")
+    a, b = (analyse(tmp_path / f"{name}.safetensors").rows.iloc[0] for name in "ab")
+    assert (a["method"], b["method"]) == ("gram", "svd")
+    for column in ("norm", "lambda_max", "entropy", "alpha", "alpha_hill", "xmin", "D"):
+        assert a[column] == pytest.approx(b[column], rel=1e-7), column
+    assert a["sv_min"] == pytest.approx(b["sv_min"], rel=1e-4)
+    assert a["matrix_rank"] == b["matrix_rank"] == 60
+
+
+def test_ten_thousand_tensors_are_planned_in_a_moment():
+    entries = {f"blocks.{i}.conv{j}.weight": Entry((64, 16, 3, 3), "float32") for i in range(50) for j in range(200)}
+    start = time.perf_counter()
+    assert len(plan(entries)) == 10_000
+    # It took half a minute where every convolution looked through all others.
+    assert time.perf_counter() - start < 2
+
+
 def test_torch_gives_the_same_numbers(model, tmp_path):
     torch = pytest.importorskip("torch")
     # The name with an index takes the path of a device also where there is no GPU.
@@ -255,7 +301,7 @@ def test_every_blas_is_held_to_one_thread(model, tmp_path):
     """Also SciPy's own, in a process that had not loaded it before."""
     program = f"""
 import threadpoolctl
-from diversity_spectra.spectra import decompose
+from diversity_spectra.spectra import decompose, lapack
 from diversity_spectra.spectra.table import analyse
 found = []
 original = decompose.top_vectors

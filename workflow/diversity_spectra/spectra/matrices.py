@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,11 +71,12 @@ def plan(
 ) -> list[View]:
     """One `View` per row of the table, in the order of `entries`; every parameter has at least one."""
     views: list[View] = []
+    before = _before(entries)
     for name, entry in entries.items():
         if convention == "weightwatcher":
             views += _weightwatcher_views(name, entry, pool, min_eigenvalues)
         else:
-            views += _strict_views(name, entry, conv, min_eigenvalues, convolution_groups(name, entries))
+            views += _strict_views(name, entry, conv, min_eigenvalues, _groups(name, entry.shape, before.get(name)))
     return views
 
 
@@ -174,24 +176,27 @@ def convolution_groups(name: str, entries: dict[str, Entry]) -> int:
     convolution unless the name is that of a stem. A kernel larger than 1 is taken for a grouped one where the
     convolution before it in the same block gives a whole multiple of its input channels.
     """
-    shape = entries[name].shape
+    return _groups(name, entries[name].shape, _before(entries).get(name))
+
+
+def _groups(name: str, shape: tuple[int, ...], before: int | None) -> int:
     if len(shape) < 3 or not name.endswith(".weight"):
         return 1
     if shape[1] == 1:
         return 1 if STEM.match(layer_name(name)) or shape[0] == 1 else shape[0]
-    block = _block(name)
-    if max(shape[2:]) == 1 or not block:
-        return 1
-    before = None
-    for other in sorted(
-        (n for n in entries if _block(n) == block and len(entries[n].shape) == len(shape)), key=_natural
-    ):
-        if other == name:
-            break
-        before = entries[other].shape[0]
-    if before and before % shape[1] == 0 and shape[0] % (before // shape[1]) == 0:
+    if max(shape[2:]) > 1 and before and before % shape[1] == 0 and shape[0] % (before // shape[1]) == 0:
         return before // shape[1]
     return 1
+
+
+def _before(entries: dict[str, Entry]) -> dict[str, int]:
+    """Output channels of the convolution that comes before each in its block."""
+    blocks: dict[tuple[str, int], list[str]] = {}
+    for name, entry in entries.items():
+        if len(entry.shape) >= 3 and (block := _block(name)):
+            blocks.setdefault((block, len(entry.shape)), []).append(name)
+    ordered = [sorted(names, key=_natural) for names in blocks.values()]
+    return {name: entries[last].shape[0] for names in ordered for last, name in pairwise(names)}
 
 
 def _block(name: str) -> str:

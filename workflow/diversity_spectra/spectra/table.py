@@ -180,10 +180,12 @@ class _Parameter:
         row = self._identity(view, matrix)
         cuts = [[(factor, part) for part in view.cut(array)] for factor, array in terms]
         parts = [Combination(*part) for part in zip(*cuts, strict=True)]
+        dtype = self.tensors.entries[self.parameter].dtype
+        to_the_last = dtype == "float64" or self.options.convention == "weightwatcher"
         try:
-            spectra, method = decompose.eigenvalues(parts, self.device)
-        except decompose.NotFinite:
-            return row | {"reason": "holds NaN or infinite values"}, None
+            spectra, method = decompose.eigenvalues(parts, self.device, to_the_last)
+        except decompose.NotFinite as problem:
+            return row | {"reason": str(problem)}, None
         except np.linalg.LinAlgError as error:
             return row | {"reason": f"no decomposition: {error}"}, None
         spectra = [values * view.eigenvalue_factor for values in spectra]
@@ -195,7 +197,9 @@ class _Parameter:
         elif values[-1] == 0:
             row["reason"] = "all values are zero"
         else:
-            floor = _rounding_floor(terms, values[-1], view, self.tensors.entries[self.parameter].dtype)
+            floor = _rounding_floor(terms, values[-1], view, dtype)
+            if not to_the_last:
+                floor = max(floor, decompose.GRAM_NOISE * values[-1])
             row |= measures.strict_measures(values, parts, floor, self.options, names)
             if pretrained is not None and self.options.subspace and len(parts) == 1:
                 row |= self._overlap(view, parts[0], Combination((1.0, view.cut(pretrained)[0])))

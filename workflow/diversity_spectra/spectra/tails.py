@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diversity_spectra.spectra.decompose import Combination
+from diversity_spectra.spectra.decompose import GRAM_NOISE, Combination
 from diversity_spectra.spectra.powerlaw import Tail
 
 # Side of the largest window, and windows along either side of a matrix.
@@ -58,8 +58,8 @@ def farms(matrices: list[Combination], floor: float) -> float:
         for part in columns
     ]
     stacked = np.stack(windows)
-    values = np.linalg.eigvalsh(stacked.transpose(0, 2, 1) @ stacked).ravel()
-    return hill(np.sort(values[values > floor]))
+    values = np.linalg.eigvalsh(stacked.transpose(0, 2, 1) @ stacked)
+    return hill(np.sort(values[values > np.maximum(floor, GRAM_NOISE * values[:, -1:])]))
 
 
 def _starts(side: int, size: int) -> list[int]:

@@ -16,7 +16,7 @@ from diversity_spectra.spectra.decompose import Combination
 from diversity_spectra.spectra.marchenko_pastur import Law
 
 # Rows and columns of a larger matrix that are looked at, evenly spaced: what counts is how they are distributed.
-SAMPLE = 1024
+SAMPLE = 512
 # A row or column whose power is below this share of the median is dead: it adds nothing but a zero eigenvalue.
 DEAD = 1e-6
 # Distinct variances of either side that the law is computed with.
@@ -96,7 +96,9 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     units = np.zeros((M, len(chosen)))
     units[chosen, np.arange(len(chosen))] = 1
     # One triangular factor gives both diagonals: (G + eps)^-1_jj = |L^-1 e_j|^2, and w (G + eps)^-1 w = |L^-1 w|^2.
-    factor = np.linalg.cholesky(matrix.gram[np.ix_(live, live)] + eps * np.eye(M))
+    resolvent = matrix.gram.copy() if M == len(matrix.gram) else matrix.gram[np.ix_(live, live)]
+    resolvent.flat[:: M + 1] += eps
+    factor = np.linalg.cholesky(resolvent)
     powers = np.square(solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)).sum(
         axis=0
     )
