@@ -26,7 +26,7 @@ SPECTRA = {
     "{shape,dtype}": Column("", "of the stored tensor", "spectra.table.analyse"),
     "view": Column(
         "",
-        "how the matrix is cut out: `dense`, `unfolded`, `groups`, `position`, `none`",
+        "how the matrix is cut out: `dense`, `expert` (one of a stack), `unfolded`, `groups`, `position`, `none`",
         "spectra.matrices.View",
         weightwatcher="convolutions: `slices`, the kernel positions pooled; with `--no-pool` `position`",
     ),
@@ -39,11 +39,19 @@ SPECTRA = {
     ),
     "Q": Column("1", "N / M", "spectra.table.analyse"),
     "rf": Column("count", "positions of the convolution's kernel; 1 for a dense layer", "spectra.matrices.View"),
+    "groups": Column("count", "groups of a convolution", "spectra.groups.convolution_groups", STRICT),
+    "groups_source": Column(
+        "",
+        "`inferred` from shapes and names, since a file of weights does not state groups, or `given` by `--groups`",
+        "spectra.groups.convolution_groups",
+        STRICT,
+    ),
     "num_matrices": Column("count", "matrices whose eigenvalues are pooled in the row", "spectra.matrices.View"),
     "num_evals": Column("count", "n", "spectra.table.analyse"),
     "method": Column(
         "",
-        "`gram`: eigenvalues of WᵀW; `svd`: squared singular values, where min λ < 1e-9 max λ",
+        "`gram`: eigenvalues of WᵀW; `svd`: squared singular values, of float64 weights with min λ < 1e-9 max λ; `factors`: of "
+        "a low-rank update from its factors",
         "spectra.decompose.eigenvalues",
     ),
     "norm": Column(
@@ -60,7 +68,7 @@ SPECTRA = {
     "stable_rank": Column("1", "Σλ / max λ", NORMS),
     "matrix_rank": Column(
         "count",
-        "number of λ above the rounding floor of the stored weights",
+        "number of λ above the rounding floor of the stored weights, and above 1e-13 max λ for weights of 32 bits or fewer",
         "spectra.measures.strict_measures",
         weightwatcher="number of s > max s x N x 2.2e-16",
     ),
@@ -218,12 +226,14 @@ SPECTRA = {
     "rand_{spike_edge,mp_D,mp_holds}": Column(
         "as without `rand_`", "the same, shuffled", BULK, "`--randomize`, strict"
     ),
-    "subspace_k": Column("count", "k = min(10, M // 2)", "spectra.table.analyse", "rows `W` with a reference, strict"),
+    "subspace_k": Column(
+        "count", "k = min(10, M // 2)", "spectra.parameter.Parameter", "rows `W` with a reference, strict"
+    ),
     "subspace_overlap_{long,short}": Column(
         "0 to 1",
         "mean cos² of the principal angles between the k leading singular subspaces of W and W_pretrained, on the longer "
         "and shorter side; two random subspaces give k / N and k / M",
-        "spectra.table.analyse",
+        "spectra.parameter.Parameter",
         "rows `W` with a reference, strict",
     ),
     "status": Column("", "`success` or `failed`: of the power-law fit", "spectra.compatible.power_law", WEIGHTWATCHER),

@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, finished, log, publish, read_job
 from diversity_spectra.spectra.job import Analyse
+from diversity_spectra.spectra.progress import Progress, processors
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLE = """\
 example:
@@ -26,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", type=Path, metavar="MODEL", help="weights: a file, or a folder that holds them"
     )
-    parser.add_argument("--out", nargs="+", type=Path, metavar="ROWS", help=".csv or .parquet, one per model")
+    parser.add_argument(
+        "--out", nargs="+", type=Path, metavar="ROWS", help=".csv or .parquet, one per model; - prints the table"
+    )
     parser.add_argument(
         "--eigenvalues", nargs="+", type=Path, metavar="NPZ", help="write the eigenvalues, one per model"
     )
@@ -35,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kappa", nargs="+", type=float, help="product of (1 - learning rate * decay) over training, one per model"
     )
     parser.add_argument("--convention", choices=("strict", "weightwatcher"), default="strict")
-    parser.add_argument("--conv", choices=("unfolded", "positions"), default="unfolded", help="strict: convolutions as")
+    parser.add_argument("--conv", choices=("unfolded", "positions"), help="strict: convolutions as (default: unfolded)")
     parser.add_argument("--no-pool", action="store_true", help="weightwatcher: one row per kernel position")
     parser.add_argument(
         "--mp", action="store_true", help="weightwatcher: fit the Marchenko-Pastur law (strict always does)"
@@ -45,39 +55,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--bootstrap", type=int, default=0, metavar="N", help="samples for alpha's interval and goodness of fit"
     )
     parser.add_argument("--alternatives", action="store_true", help="compare the tail with other distributions")
-    parser.add_argument("--include", nargs="+", default=(), metavar="PATTERN", help="only parameters with such a name")
-    parser.add_argument("--exclude", nargs="+", default=(), metavar="PATTERN", help="no parameters with such a name")
+    parser.add_argument("--include", nargs="+", default=(), metavar="PATTERN", help="only such parameters or layers")
+    parser.add_argument("--exclude", nargs="+", default=(), metavar="PATTERN", help="no such parameters or layers")
+    parser.add_argument(
+        "--key", help="which state dict of a PyTorch file (keys joined by dots), or which adapter of several"
+    )
+    parser.add_argument(
+        "--groups", nargs="+", default=(), metavar="PATTERN=N", help="strict: groups of convolutions, else inferred"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of shuffles and resamples (default: 0)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="matrices at a time")
+    parser.add_argument("--threads", type=int, default=processors(), metavar="N", help="matrices at a time")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    from diversity_spectra.errors import UserError
+def run(arguments: argparse.Namespace) -> int | None:
     from diversity_spectra.files import write_npz
     from diversity_spectra.spectra.options import Options
-    from diversity_spectra.spectra.table import Reference, analyse
-    from diversity_spectra.tables import write_table
+    from diversity_spectra.spectra.table import Reference, Stopped, analyse
 
     if arguments.job:
         return _run_job(arguments)
-    if not arguments.models or not arguments.out:
-        raise UserError("name the model's file and, with --out, the table to write; see --help")
-    if arguments.threads < 1:
-        raise UserError(f"--threads is {arguments.threads}, allowed: 1 or more")
-    if arguments.device == "cuda" and not _cuda():
-        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
-    count = len(arguments.models)
-    for option in ("out", "eigenvalues", "kappa"):
-        given = getattr(arguments, option)
-        if given is not None and len(given) != count:
-            raise UserError(f"--{option}: {len(given)} given for {count} models")
-    for path in arguments.out:
-        if path.suffix not in (".csv", ".parquet"):
-            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+    _check(arguments)
     options = Options(
         convention=arguments.convention,
-        conv=arguments.conv,
+        conv=arguments.conv or "unfolded",
         pool=not arguments.no_pool,
         mp=arguments.mp,
         randomize=arguments.randomize,
@@ -86,17 +87,34 @@ def run(arguments: argparse.Namespace) -> int:
         alternatives=arguments.alternatives,
         include=arguments.include,
         exclude=arguments.exclude,
+        key=arguments.key,
+        groups=arguments.groups,
     )
+    for path in (*arguments.out, *(arguments.eigenvalues or ())):
+        _claim(path)
     reference = Reference.open(arguments.reference) if arguments.reference else None
-    written = []
+    written, stopped = [], False
     for index, model in enumerate(arguments.models):
         kappa = arguments.kappa[index] if arguments.kappa else None
-        result = analyse(model, reference, options, kappa, arguments.threads, arguments.device)
-        write_table(arguments.out[index], result.rows)
+        progress = Progress(model.name)
+        try:
+            result = analyse(model, reference, options, kappa, arguments.threads, arguments.device, progress)
+        except Stopped as stop:
+            result, stopped = stop.result, True
+        progress.close()
+        _write(arguments.out[index], result.rows)
+        analysed = int(result.rows["analysed"].sum())
         written.append(f"{len(result.rows)} rows to {arguments.out[index]}")
         if arguments.eigenvalues:
             write_npz(arguments.eigenvalues[index], result.eigenvalues)
             written.append(f"eigenvalues to {arguments.eigenvalues[index]}")
+        if stopped:
+            print(f"stopped after {analysed} matrices; wrote {', '.join(written)}", file=sys.stderr, flush=True)
+            # Threads inside LAPACK would be waited for at a regular exit.
+            os._exit(128 + signal.SIGINT)
+        if not analysed:
+            reasons = ", ".join(result.rows["reason"].value_counts().index[:3])
+            raise UserError(f"{model}: no matrix could be analysed ({reasons}); see {arguments.out[index]}")
     print(f"wrote {', '.join(written)}", file=sys.stderr)
     return 0
 
@@ -120,6 +138,61 @@ def _run_job(arguments: argparse.Namespace) -> None:
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
         log.info("seed %d: %d rows", seed, len(result.rows))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what contradicts itself or would be ignored."""
+    if not arguments.models or not arguments.out:
+        raise UserError("name the model's file and, with --out, the table to write; see --help")
+    if arguments.threads < 1:
+        raise UserError(f"--threads is {arguments.threads}, allowed: 1 or more")
+    if arguments.device == "cuda" and not _cuda():
+        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
+    for option in ("out", "eigenvalues", "kappa"):
+        given = getattr(arguments, option)
+        if given is not None and len(given) != len(arguments.models):
+            raise UserError(f"--{option}: {len(given)} given for {len(arguments.models)} models")
+    for path in arguments.out:
+        if str(path) != "-" and path.suffix not in (".csv", ".parquet"):
+            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+    files = [path.resolve() for path in (*arguments.out, *(arguments.eigenvalues or ())) if str(path) != "-"]
+    for path in files:
+        if files.count(path) > 1 or path in [model.resolve() for model in arguments.models]:
+            raise UserError(f"{path}: named twice; each table, file of eigenvalues and model needs a file of its own")
+    ignored = {
+        "strict": {"--mp": arguments.mp, "--no-pool": arguments.no_pool},
+        "weightwatcher": {
+            "--bootstrap": arguments.bootstrap,
+            "--alternatives": arguments.alternatives,
+            "--conv": arguments.conv,
+            "--groups": arguments.groups,
+        },
+    }
+    for option, given in ignored[arguments.convention].items():
+        if given:
+            raise UserError(f"{option}: the convention {arguments.convention} has no such thing; leave it out")
+    if arguments.kappa and not arguments.reference:
+        raise UserError("--kappa: W - kappa * W_pretrained needs --reference")
+
+
+def _claim(path: Path) -> None:
+    """Find out before the work whether a file can be written."""
+    if str(path) == "-":
+        return
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+def _write(path: Path, rows: pd.DataFrame) -> None:
+    from diversity_spectra.tables import write_table
+
+    if str(path) == "-":
+        rows.to_csv(sys.stdout, index=False)
+    else:
+        write_table(path, rows)
 
 
 def _cuda() -> bool:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from diversity_spectra.spectra import lapack
+from diversity_spectra.spectra.low_rank import Product
 
 # The eigenvalues of a Gram matrix carry an absolute error of up to this times the largest one (2e-15 to 2e-14 measured for
 # 512 to 4096 columns).
@@ -30,7 +31,7 @@ class Combination:
     W is one term; W - kappa * W_pretrained are two. Nothing of the full size is allocated beside the terms.
     """
 
-    def __init__(self, *terms: tuple[float, np.ndarray]):
+    def __init__(self, *terms: tuple[float, np.ndarray | Product]):
         shape = terms[0][1].shape
         # Tall orientation: the Gram matrix is then of the shorter side.
         self.terms = [(factor, array if shape[0] >= shape[1] else array.T) for factor, array in terms]
@@ -52,6 +53,13 @@ class Combination:
     def full(self) -> np.ndarray:
         """The (N, M) matrix in float64, N >= M."""
         return np.concatenate(list(self.blocks()))
+
+    @property
+    def product(self) -> Product | None:
+        """This matrix as a product of thin factors, where it is given as one."""
+        factor, array = self.terms[0]
+        known = len(self.terms) == 1 and isinstance(array, Product)
+        return Product(factor * array.left, array.right) if known else None
 
     def take(self, rows: np.ndarray | slice) -> np.ndarray:
         """Some rows of the tall matrix, (number, M) float64."""
@@ -79,12 +87,14 @@ def eigenvalues(
             do not hold them as accurately as the Gram matrix gives them.
 
     Returns:
-        Ascending, not negative (M,) arrays, and the method: `gram`, or `svd` where the smallest are wanted and a Gram
+        Ascending, not negative (M,) arrays, and the method: `gram`, `factors` for products of thin ones, or `svd` where the smallest are wanted and a Gram
         matrix was not accurate enough (`GRAM_LIMIT`).
 
     Raises:
         NotFinite: a matrix holds NaN or infinite values.
     """
+    if all(matrix.product for matrix in matrices):
+        return [_of_product(matrix.product) for matrix in matrices], "factors"
     if device == "cpu":
         spectra = [lapack.eigvalsh(_finite(matrix)) for matrix in matrices]
     else:
@@ -94,6 +104,12 @@ def eigenvalues(
         if to_the_last and values[0] <= GRAM_LIMIT * values[-1] and values[-1] > 0:
             spectra[index], method = np.sort(singular_values(matrices[index]) ** 2), "svd"
     return [np.maximum(values, 0) for values in spectra], method
+
+
+def _of_product(product: Product) -> np.ndarray:
+    if not all(np.isfinite(factor).all() for factor in (product.left, product.right)):
+        raise NotFinite("holds NaN or infinite values")
+    return product.eigenvalues()
 
 
 def _finite(matrix: Combination) -> np.ndarray:
@@ -125,8 +141,10 @@ def _torch_eigenvalues(matrices: list[Combination], device: str) -> list[np.ndar
     return list(torch.linalg.eigvalsh(stacked).cpu().numpy())
 
 
-def mean_square(array: np.ndarray) -> float:
+def mean_square(array: np.ndarray | Product) -> float:
     """Mean of the squared values, in float64, without a float64 copy of the array."""
+    if isinstance(array, Product):
+        return array.mean_square()
     flat = array.reshape(-1)
     parts = (flat[start : start + BLOCK].astype(np.float64) for start in range(0, flat.size, BLOCK))
     return float(sum(part @ part for part in parts) / flat.size)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from diversity_spectra.spectra.tensors import Entry
+from diversity_spectra.spectra.groups import Groups, convolution_groups
+from diversity_spectra.spectra.low_rank import Product
+from diversity_spectra.spectra.safetensors_file import Entry
 
 # WeightWatcher 0.7.7 leaves out larger matrices; the strict convention has no upper limit.
 WEIGHTWATCHER_MAX_EIGENVALUES = 15_000
 WEIGHTWATCHER_MAX_SIDE = 50_000
 
 FUSED_QKV = re.compile(r"(^|[._])(qkv|in_proj|c_attn|Wqkv)([._]weight)?$")
-POSITIONS = re.compile(r"(pos_embed|position|positional|rel_pos|relative_position|rope|freqs)[^.]*$", re.IGNORECASE)
-# A convolution of a one-channel image and a depthwise convolution have the same shape; these names tell them apart.
-STEM = re.compile(r"^(conv_stem|conv1|features\.0(\.0)?|stem\b.*|patch_embed\b.*)$")
+# Words, not parts of words: composition, property_head and positionwise_ff are linear maps.
+POSITIONS = re.compile(
+    r"(^|[._])(wpe|position(al)?|pos_emb\w*|pos_bias\w*|(embed_)?positions|position(al)?_(emb|enc|bias|ids|table)\w*"
+    r"|rel(ative)?_pos\w*|rope\w*|freqs\w*)$",
+    re.IGNORECASE,
+)
+EXPERTS = re.compile(r"(^|[._])experts([._]|$)")
+# What accompanies quantised weights: GPTQ and AWQ, bitsandbytes, and float8 with scales.
+QUANTISED = re.compile(
+    r"(^|\.)(qweight|qzeros|scales|g_idx|weight_scale(_inv)?|weight_packed|SCB|weight\.(absmax|quant_map|nested_\w+|quant_state\.\w+))$"
+)
+WAY_OUT = "dequantise the model first (with transformers: model.dequantize()) and save it"
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,12 @@ class View:
 
     Attributes:
         layer: unique name: module path without `.weight`, with the part in brackets where a parameter is split.
-        view: `dense`, `unfolded` (out, in * kernel), `groups` (one unfolded matrix per group), `slices` (one (out, in)
+        view: `dense`, `expert` (one of a stack of matrices), `unfolded` (out, in * kernel), `groups` (one unfolded matrix per group), `slices` (one (out, in)
             matrix per kernel position, eigenvalues pooled) or `position` (one such matrix alone).
         N, M: longer and shorter side of one matrix (swapped where WeightWatcher swaps them).
         count: number of matrices whose eigenvalues are pooled in the row.
         part: index of the part (q, k, v or kernel position), or None.
+        groups, source: groups of a convolution, and whether they were `inferred` or `given`.
         eigenvalue_factor: WeightWatcher multiplies convolution matrices by sqrt(c / 2); this is c / 2.
     """
 
@@ -45,15 +56,26 @@ class View:
     axis: int = 0
     eigenvalue_factor: float = 1.0
     reason: str = ""
+    groups: int | None = None
+    source: str = ""
 
-    def cut(self, tensor: np.ndarray) -> list[np.ndarray]:
+    def cut(self, tensor: np.ndarray | Product) -> list[np.ndarray | Product]:
         """The (rows, columns) matrices of this row, as views of `tensor` where possible."""
+        if isinstance(tensor, Product):
+            if self.view == "dense":
+                return [tensor if self.part is None else tensor.part(self.part, 3, self.axis)]
+            if self.view == "unfolded":
+                return [tensor]
+            tensor = tensor.dense()
         match self.view:
             case "dense" if self.part is not None:
                 size = tensor.shape[self.axis] // 3
-                return [np.take(tensor, range(self.part * size, (self.part + 1) * size), axis=self.axis)]
+                chosen = slice(self.part * size, (self.part + 1) * size)
+                return [tensor[chosen] if self.axis == 0 else tensor[:, chosen]]
             case "dense":
                 return [tensor]
+            case "expert":
+                return [tensor[self.part]]
             case "unfolded" | "groups":
                 return list(tensor.reshape(self.count, tensor.shape[0] // self.count, -1))
             case "slices" | "position":
@@ -68,15 +90,24 @@ def plan(
     conv: str = "unfolded",
     pool: bool = True,
     min_eigenvalues: int = 8,
+    groups: tuple[str, ...] = (),
 ) -> list[View]:
-    """One `View` per row of the table, in the order of `entries`; every parameter has at least one."""
+    """One `View` per row of the table, in the order of `entries`; every parameter has at least one.
+
+    Args:
+        groups: `PATTERN=N`, groups of the convolutions with such names, where they are not to be inferred.
+    """
     views: list[View] = []
-    before = _before(entries)
+    known = convolution_groups(entries, groups)
+    quantised = any(QUANTISED.search(name) for name in entries)
     for name, entry in entries.items():
+        if entry.problem:
+            views.append(View(layer_name(name), name, reason=entry.problem))
+            continue
         if convention == "weightwatcher":
             views += _weightwatcher_views(name, entry, pool, min_eigenvalues)
         else:
-            views += _strict_views(name, entry, conv, min_eigenvalues, _groups(name, entry.shape, before.get(name)))
+            views += _strict_views(name, entry, conv, min_eigenvalues, known.get(name), quantised)
     return views
 
 
@@ -84,50 +115,72 @@ def layer_name(parameter: str) -> str:
     return parameter.removesuffix(".weight")
 
 
-def _strict_views(name: str, entry: Entry, conv: str, minimum: int, groups: int) -> list[View]:
+def _strict_views(
+    name: str, entry: Entry, conv: str, minimum: int, groups: Groups | None, quantised: bool
+) -> list[View]:
     layer, shape = layer_name(name), entry.shape
 
     def skip(reason: str) -> list[View]:
         return [View(layer, name, reason=reason)]
 
-    if not entry.floating:
-        return skip(f"{entry.dtype} values are not analysed")
-    if len(shape) < 2:
-        return skip("fewer than two dimensions: no matrix")
-    if POSITIONS.search(layer):
-        return skip("a table of positions is not a linear map")
-    if 0 in shape:
-        return skip("empty")
+    def unless_small(short: int, views: list[View]) -> list[View]:
+        return views if short >= minimum else skip(_too_few(short, minimum))
+
+    if reason := _not_linear(name, entry, quantised):
+        return skip(reason)
     if len(shape) == 2:
         long, short = max(shape), min(shape)
         if FUSED_QKV.search(name) and long == 3 * short:
-            if short < minimum:
-                return skip(_too_few(short, minimum))
             axis = int(shape[1] > shape[0])
-            return [
+            parts = [
                 View(f"{layer}[{part}]", name, "dense", short, short, part=index, axis=axis)
                 for index, part in enumerate("qkv")
             ]
-        return [View(layer, name, "dense", long, short)] if short >= minimum else skip(_too_few(short, minimum))
+            return unless_small(short, parts)
+        return unless_small(short, [View(layer, name, "dense", long, short)])
+    if len(shape) == 3 and EXPERTS.search(name):
+        long, short = max(shape[1:]), min(shape[1:])
+        experts = [View(f"{layer}[{index}]", name, "expert", long, short, part=index) for index in range(shape[0])]
+        return unless_small(short, experts)
     if not name.endswith("weight"):
         return skip(f"{len(shape)} dimensions and not called weight: not a linear map")
     out, inner, kernel = shape[0], shape[1], shape[2:]
+    number, source = groups or Groups(1, "inferred")
     rf = int(np.prod(kernel))
-    if groups > 1 and out // groups * inner == out // groups:
-        return skip(f"depthwise convolution: {groups} matrices of {out // groups} x {rf} have no spectrum to speak of")
-    if conv == "positions" and rf > 1 and groups == 1 and len(kernel) == 2:
+    if out % number:
+        return skip(f"{number} groups do not divide {out} output channels")
+    if number > 1 and inner == 1:
+        return skip(f"depthwise convolution: {number} matrices of {out // number} x {rf} have no spectrum to speak of")
+    if conv == "positions" and rf > 1 and number == 1 and len(kernel) == 2:
         long, short = max(out, inner), min(out, inner)
-        if short < minimum:
-            return skip(_too_few(short, minimum))
-        return [
-            View(f"{layer}[{i},{j}]", name, "position", long, short, rf, part=i * kernel[1] + j)
+        positions = [
+            View(
+                f"{layer}[{i},{j}]", name, "position", long, short, rf, part=i * kernel[1] + j, groups=1, source=source
+            )
             for i in range(kernel[0])
             for j in range(kernel[1])
         ]
-    sides = out // groups, inner * rf
-    if min(sides) < minimum:
-        return skip(_too_few(min(sides), minimum))
-    return [View(layer, name, "groups" if groups > 1 else "unfolded", max(sides), min(sides), rf, count=groups)]
+        return unless_small(short, positions)
+    sides = out // number, inner * rf
+    view = "groups" if number > 1 else "unfolded"
+    whole = View(layer, name, view, max(sides), min(sides), rf, count=number, groups=number, source=source)
+    return unless_small(min(sides), [whole])
+
+
+def _not_linear(name: str, entry: Entry, quantised: bool) -> str:
+    """Why a tensor is no linear map whose values can be read, or nothing."""
+    if quantised and QUANTISED.search(name):
+        return f"part of a quantised weight; {WAY_OUT}"
+    if entry.dtype.startswith("float") and not entry.floating:
+        return f"{entry.dtype} values are not analysed without their scales; {WAY_OUT}"
+    if not entry.floating:
+        stored = len(entry.shape) >= 2 and name.endswith("weight") and entry.dtype in ("int8", "uint8", "int32")
+        return f"{entry.dtype} values are not analysed" + (f": a quantised weight; {WAY_OUT}" if stored else "")
+    if len(entry.shape) < 2:
+        return "fewer than two dimensions: no matrix"
+    if POSITIONS.search(layer_name(name)):
+        return "a table of positions is not a linear map"
+    return "empty" if 0 in entry.shape else ""
 
 
 def _weightwatcher_views(name: str, entry: Entry, pool: bool, minimum: int) -> list[View]:
@@ -167,42 +220,3 @@ def _weightwatcher_views(name: str, entry: Entry, pool: bool, minimum: int) -> l
 
 def _too_few(values: int, minimum: int) -> str:
     return f"{values} eigenvalues, fewer than {minimum}"
-
-
-def convolution_groups(name: str, entries: dict[str, Entry]) -> int:
-    """Number of groups of a convolution, inferred; 1 where nothing speaks for more.
-
-    A weight of shape (out, in / groups, ...) does not tell its groups. One input channel is taken for a depthwise
-    convolution unless the name is that of a stem. A kernel larger than 1 is taken for a grouped one where the
-    convolution before it in the same block gives a whole multiple of its input channels.
-    """
-    return _groups(name, entries[name].shape, _before(entries).get(name))
-
-
-def _groups(name: str, shape: tuple[int, ...], before: int | None) -> int:
-    if len(shape) < 3 or not name.endswith(".weight"):
-        return 1
-    if shape[1] == 1:
-        return 1 if STEM.match(layer_name(name)) or shape[0] == 1 else shape[0]
-    if max(shape[2:]) > 1 and before and before % shape[1] == 0 and shape[0] % (before // shape[1]) == 0:
-        return before // shape[1]
-    return 1
-
-
-def _before(entries: dict[str, Entry]) -> dict[str, int]:
-    """Output channels of the convolution that comes before each in its block."""
-    blocks: dict[tuple[str, int], list[str]] = {}
-    for name, entry in entries.items():
-        if len(entry.shape) >= 3 and (block := _block(name)):
-            blocks.setdefault((block, len(entry.shape)), []).append(name)
-    ordered = [sorted(names, key=_natural) for names in blocks.values()]
-    return {name: entries[last].shape[0] for names in ordered for last, name in pairwise(names)}
-
-
-def _block(name: str) -> str:
-    """`layer1.0` for `layer1.0.conv2.weight`, `s1.b2` for `s1.b2.conv2.conv.weight`."""
-    return re.sub(r"\.?[^.]+$", "", re.sub(r"\.conv$", "", layer_name(name)))
-
-
-def _natural(name: str) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

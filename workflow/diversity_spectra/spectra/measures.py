@@ -74,6 +74,12 @@ def shannon_distance(a: np.ndarray, b: np.ndarray) -> float:
     return max((divergence(p) + divergence(q)) / 2, 0.0) ** 0.5
 
 
+def of_zeros(size: int) -> dict:
+    """What is known of a matrix of zeros with `size` eigenvalues."""
+    zeros = dict.fromkeys(("norm", "spectral_norm", "lambda_max", "sv_max", "sv_min"), 0.0)
+    return {**zeros, "matrix_rank": 0, "rank_loss": size, "reason": "all values are zero"}
+
+
 def strict_measures(
     values: np.ndarray,
     parts: list[decompose.Combination],

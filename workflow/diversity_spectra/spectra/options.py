@@ -21,12 +21,14 @@ class Options:
         mp: weightwatcher only: its Marchenko-Pastur fit (strict always has its own, which is cheap).
         randomize: also analyse each matrix with its elements shuffled.
         seed: of shuffles and bootstraps; each layer derives its own from it and from its name.
-        bootstrap: synthetic samples for the interval of alpha with xmin chosen anew and for the goodness of fit; 0
-            gives the interval at fixed xmin, which is too narrow (docs/spectra.md), and no goodness of fit.
+        bootstrap: synthetic samples for the interval of alpha and the goodness of fit with xmin chosen anew in each; 0
+            gives both at fixed xmin, which makes the interval too narrow and p too large (docs/spectra.md).
         alternatives: likelihood ratios of the tail against other distributions.
         subspace: number k of leading singular vectors compared with the reference; 0 for none.
         min_eigenvalues: matrices with fewer eigenvalues are not analysed; 8 is WeightWatcher's limit.
-        include, exclude: patterns (`fnmatch`) of parameter names; empty `include` takes all.
+        include, exclude: patterns (`fnmatch`) of names of parameters or layers; empty `include` takes all.
+        key: where the state dict stands in a PyTorch file that holds several, or which of several adapters.
+        groups: `PATTERN=N`, groups of the convolutions with such names, which are inferred otherwise.
     """
 
     convention: str = "strict"
@@ -41,6 +43,8 @@ class Options:
     min_eigenvalues: int = 8
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    key: str | None = None
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in (("convention", CONVENTIONS), ("conv", CONVOLUTIONS)):
@@ -51,3 +55,4 @@ class Options:
                 raise UserError(f"spectra: {name} is {getattr(self, name)}, allowed: 0 or more")
         object.__setattr__(self, "include", tuple(self.include))
         object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "groups", tuple(self.groups))

@@ -96,7 +96,7 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     units = np.zeros((M, len(chosen)))
     units[chosen, np.arange(len(chosen))] = 1
     # One triangular factor gives both diagonals: (G + eps)^-1_jj = |L^-1 e_j|^2, and w (G + eps)^-1 w = |L^-1 w|^2.
-    resolvent = matrix.gram.copy() if M == len(matrix.gram) else matrix.gram[np.ix_(live, live)]
+    resolvent = matrix.gram.copy() if len(matrix.gram) == M else matrix.gram[np.ix_(live, live)]
     resolvent.flat[:: M + 1] += eps
     factor = np.linalg.cholesky(resolvent)
     powers = np.square(solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)).sum(
