@@ -70,6 +70,8 @@ def fit_tail(values: np.ndarray, two_sided: bool = True, min_tail: int = MIN_TAI
         valid &= ~np.isnan(alphas)
     else:
         valid &= np.isfinite(alphas)
+    if correction:
+        valid &= sums > 1e-12  # WeightWatcher's limit for values that are all equal
     candidates = np.flatnonzero(valid)
     if len(candidates) == 0:
         return None
@@ -121,7 +123,9 @@ def tail_distance(logs: np.ndarray, alpha: float, two_sided: bool) -> float:
     """Kolmogorov-Smirnov distance of ascending logarithms to the power law that starts at the first of them."""
     steps = np.arange(len(logs)) / len(logs)
     with np.errstate(invalid="ignore"):
-        gap = 1 - np.exp((1 - alpha) * (logs - logs[0])) - steps
+        exponent = (1 - alpha) * (logs - logs[0])
+    # An infinite alpha, of equal values, times no distance is no distance.
+    gap = 1 - np.exp(np.where(logs == logs[0], 0.0, exponent)) - steps
     if two_sided:
         return float(max(gap.max(), (steps[1] - gap).max()))
     return float(np.abs(gap).max())
