@@ -50,6 +50,10 @@ class Combination:
                 block += factor * array[rows].astype(np.float64)
             yield block
 
+    def row_powers(self) -> np.ndarray:
+        """(N,) sums of squares of the tall matrix's rows."""
+        return np.concatenate([np.einsum("ij,ij->i", block, block) for block in self.blocks()])
+
     def full(self) -> np.ndarray:
         """The (N, M) matrix in float64, N >= M."""
         return np.concatenate(list(self.blocks()))

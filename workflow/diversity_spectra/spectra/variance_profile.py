@@ -15,7 +15,7 @@ import numpy as np
 from diversity_spectra.spectra.decompose import Combination
 from diversity_spectra.spectra.marchenko_pastur import Law
 
-# Rows and columns of a larger matrix that are looked at, evenly spaced: what counts is how they are distributed.
+# Rows and columns of a larger matrix that are looked at: what counts is how they are distributed.
 SAMPLE = 512
 # A row or column whose power is below this share of the median is dead: it adds nothing but a zero eigenvalue.
 DEAD = 1e-6
@@ -87,12 +87,13 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     """Profile of one matrix; `trace` and `squares` are tr A and tr A^2 of A = eps (W^T W + eps)^-1."""
     from scipy.linalg import solve_triangular
 
-    live = np.flatnonzero(_alive(matrix.gram.diagonal()))
-    sample = matrix.take(_spaced(matrix.shape[0]))[:, live]
-    alive = _alive(np.square(sample).sum(axis=1))
-    sample = sample[alive]
-    N, M = float(matrix.shape[0] * alive.mean()), len(live)
-    chosen = _spaced(M)
+    powers = matrix.gram.diagonal()
+    live = np.flatnonzero(_alive(powers))
+    chosen = _spread(powers[live])
+    powers = matrix.row_powers()
+    rows = np.flatnonzero(_alive(powers))
+    N, M = float(len(rows)), len(live)
+    sample = matrix.take(rows[_spread(powers[rows])])[:, live]
     units = np.zeros((M, len(chosen)))
     units[chosen, np.arange(len(chosen))] = 1
     # One triangular factor gives both diagonals: (G + eps)^-1_jj = |L^-1 e_j|^2, and w (G + eps)^-1 w = |L^-1 w|^2.
@@ -102,8 +103,8 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     powers = np.square(solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)).sum(
         axis=0
     )
-    columns, rows = eps * powers[: len(chosen)], 1 - powers[len(chosen) :]
-    entries = np.square(sample[:, chosen]) / np.outer(1 / rows - 1, 1 / columns - 1)
+    columns, diagonal = eps * powers[: len(chosen)], 1 - powers[len(chosen) :]
+    entries = np.square(sample[:, chosen]) / np.outer(1 / diagonal - 1, 1 / columns - 1)
     entries /= entries.mean()
     # A quadratic form w A w of independent entries has the relative variance 2 tr A^2 / (tr A)^2, and the excess kurtosis
     # over their number where A is nearly a multiple of one.
@@ -111,7 +112,7 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     return VarianceProfile(
         N=N,
         M=float(M),
-        rows=rows,
+        rows=diagonal,
         columns=columns,
         row_noise=2 * squares / trace**2 + excess / M,
         column_noise=2 * (squares + rest) / (trace + rest) ** 2 + excess / N,
@@ -123,9 +124,10 @@ def _alive(powers: np.ndarray) -> np.ndarray:
     return powers > DEAD * np.median(powers[powers > 0])
 
 
-def _spaced(size: int) -> np.ndarray:
-    """At most `SAMPLE` indices below `size`, evenly spaced."""
-    return np.linspace(0, size - 1, min(size, SAMPLE)).astype(int)
+def _spread(powers: np.ndarray) -> np.ndarray:
+    """At most `SAMPLE` indices, from the middles of as many equal parts of the sorted powers."""
+    count = min(len(powers), SAMPLE)
+    return np.argsort(powers, kind="stable")[((np.arange(count) + 0.5) * len(powers) / count).astype(int)]
 
 
 def _variances(diagonal: np.ndarray, share: float, noise: float, size: float) -> np.ndarray:
