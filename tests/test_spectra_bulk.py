@@ -97,6 +97,18 @@ def test_planted_spikes_are_counted_whatever_the_scales_of_rows_and_columns(shap
         assert row["mp_holds"], row["mp_reason"]
 
 
+@pytest.mark.parametrize("spread", [0.3, 0.5])
+def test_scales_of_rows_alone_make_no_spikes_but_to_the_law_of_one_variance(spread):
+    rng = np.random.default_rng(0)
+    matrix = scaled(rng, rng.standard_normal((1024, 512)), "rows", spread)
+    row = fit(matrix)
+    assert row["num_spikes"] == 0
+    assert row["mp_holds"]
+    assert row["mp_row_spread"] == pytest.approx(spread, rel=0.1)
+    plain = marchenko_pastur.fit_bulk(reference.eigenvalues(matrix), lambda spikes: Law.flat(1024, 512))
+    assert plain is None or plain.spikes > 40
+
+
 @pytest.mark.parametrize(("N", "M"), [(1000, 500), (500, 500), (2000, 200), (3000, 40)])
 def test_bulk_edge_of_noise_is_within_one_percent(N, M):
     sigma = 0.03

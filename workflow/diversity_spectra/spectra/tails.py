@@ -95,7 +95,7 @@ def warnings(values: np.ndarray, tail: Tail, p: float) -> list[str]:
         found.append(f"no power law: p {p:.2g}")
     if ratio < NARROW:
         found.append(f"narrow tail: from xmin to {ratio:.3g} xmin")
-    # Aban, Meerschaert and Panorska, J. American Statistical Association 101 (2006), eq. 12: a tail that goes on has its
+    # Aban, Meerschaert and Panorska, J. American Statistical Association 101 (2006): a tail that goes on has its
     # largest value this low with probability p.
     elif np.exp(-tail.n * ratio ** (1 - tail.alpha)) < LEVEL:
         found.append("tail truncated above")
