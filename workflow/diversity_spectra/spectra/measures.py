@@ -152,6 +152,7 @@ def bulk_columns(values: np.ndarray, parts: list[decompose.Combination]) -> tupl
     # A law for noise of full rank says nothing of a matrix that is mostly zeros, such as a low-rank update.
     if len(values) < size / 2:
         return {"mp_holds": False, "mp_reason": missing}, missing
+    parts = [part for part in parts if part.gram.any()]
     profile = variance_profile(parts, values)
     size = round(min(profile.N, profile.M) * len(parts))
     if len(values) < FULL_RANK_SHARE * size:

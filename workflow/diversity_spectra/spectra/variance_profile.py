@@ -103,7 +103,11 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     powers = np.square(solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)).sum(
         axis=0
     )
-    columns, diagonal = eps * powers[: len(chosen)], 1 - powers[len(chosen) :]
+    # Kept off 0 and 1, which only rounding reaches.
+    columns, diagonal = np.split(
+        np.clip(np.concatenate([eps * powers[: len(chosen)], 1 - powers[len(chosen) :]]), 1e-12, 1 - 1e-12),
+        [len(chosen)],
+    )
     entries = np.square(sample[:, chosen]) / np.outer(1 / diagonal - 1, 1 / columns - 1)
     entries /= entries.mean()
     # A quadratic form w A w of independent entries has the relative variance 2 tr A^2 / (tr A)^2, and the excess kurtosis
