@@ -142,6 +142,8 @@ def _torch_eigenvalues(matrices: list[Combination], device: str) -> list[np.ndar
     stacked = torch.stack(squares)
     if not bool(torch.isfinite(stacked).all()):
         raise NotFinite(_why_not_finite(matrices[0]))
+    for matrix, square in zip(matrices, stacked.cpu().numpy(), strict=True):
+        matrix.gram = square  # wanted again by fits that run here
     return list(torch.linalg.eigvalsh(stacked).cpu().numpy())
 
 

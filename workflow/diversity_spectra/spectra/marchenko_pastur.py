@@ -150,7 +150,7 @@ class Bulk:
         sigma: root mean square entry of the noise.
         low, high: edges of the bulk, in units of the eigenvalues.
         spike_edge: `high` plus the Tracy-Widom margin; eigenvalues above are spikes.
-        spikes: their number. At half of the eigenvalues the search has failed: there is no bulk.
+        spikes: their number, less than half of all.
         distance: Kolmogorov-Smirnov distance of the eigenvalues that are no spikes to the law.
         shoulder: eigenvalues just above the edge over those just below, in windows as wide as the top tenth of the law:
             near 0 where the bulk ends, near 1 where it goes on.
@@ -218,7 +218,8 @@ def _match(law: Law, bulk: np.ndarray, scale: float) -> tuple[float, np.ndarray,
         scale *= ratio
         if abs(ratio - 1) < 0.02:
             break
-    # The last step is small: the points move with the scale instead of the law being computed anew.
+    # The points move with the last, small step instead of the law being computed anew. Where the scale does not settle,
+    # the distance is large.
     return float(scale), x * ratio, below
 
 

@@ -87,28 +87,23 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     """Profile of one matrix; `trace` and `squares` are tr A and tr A^2 of A = eps (W^T W + eps)^-1."""
     from scipy.linalg import solve_triangular
 
-    powers = matrix.gram.diagonal()
-    live = np.flatnonzero(_alive(powers))
-    chosen = _spread(powers[live])
-    powers = matrix.row_powers()
-    rows = np.flatnonzero(_alive(powers))
-    N, M = float(len(rows)), len(live)
-    sample = matrix.take(rows[_spread(powers[rows])])[:, live]
+    column_powers, row_powers = matrix.gram.diagonal(), matrix.row_powers()
+    live, live_rows = (np.flatnonzero(_alive(powers)) for powers in (column_powers, row_powers))
+    N, M = float(len(live_rows)), len(live)
+    chosen = _spread(column_powers[live])
+    sample = matrix.take(live_rows[_spread(row_powers[live_rows])])[:, live]
     units = np.zeros((M, len(chosen)))
     units[chosen, np.arange(len(chosen))] = 1
     # One triangular factor gives both diagonals: (G + eps)^-1_jj = |L^-1 e_j|^2, and w (G + eps)^-1 w = |L^-1 w|^2.
     resolvent = matrix.gram.copy() if len(matrix.gram) == M else matrix.gram[np.ix_(live, live)]
     resolvent.flat[:: M + 1] += eps
     factor = np.linalg.cholesky(resolvent)
-    powers = np.square(solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)).sum(
-        axis=0
-    )
+    solved = solve_triangular(factor, np.hstack([units, sample.T]), lower=True, check_finite=False)
+    inverse = np.square(solved).sum(axis=0)
     # Kept off 0 and 1, which only rounding reaches.
-    columns, diagonal = np.split(
-        np.clip(np.concatenate([eps * powers[: len(chosen)], 1 - powers[len(chosen) :]]), 1e-12, 1 - 1e-12),
-        [len(chosen)],
-    )
-    entries = np.square(sample[:, chosen]) / np.outer(1 / diagonal - 1, 1 / columns - 1)
+    columns = np.clip(eps * inverse[: len(chosen)], 1e-12, 1 - 1e-12)
+    rows = np.clip(1 - inverse[len(chosen) :], 1e-12, 1 - 1e-12)
+    entries = np.square(sample[:, chosen]) / np.outer(1 / rows - 1, 1 / columns - 1)
     entries /= entries.mean()
     # A quadratic form w A w of independent entries has the relative variance 2 tr A^2 / (tr A)^2, and the excess kurtosis
     # over their number where A is nearly a multiple of one.
@@ -116,7 +111,7 @@ def _of_one(matrix: Combination, eps: float, trace: float, squares: float) -> Va
     return VarianceProfile(
         N=N,
         M=float(M),
-        rows=diagonal,
+        rows=rows,
         columns=columns,
         row_noise=2 * squares / trace**2 + excess / M,
         column_noise=2 * (squares + rest) / (trace + rest) ** 2 + excess / N,
