@@ -636,7 +636,7 @@ def test_what_is_done_is_kept_when_the_analysis_is_stopped(model, tmp_path, monk
 
 
 def test_control_c_does_not_wait_for_lapack(tmp_path):
-    save_file({f"{name}.weight": matrix(0, 3000, 3000) for name in "ab"}, tmp_path / "m.safetensors")
+    save_file({f"{name}.weight": matrix(0, 4000, 4000) for name in "ab"}, tmp_path / "m.safetensors")
     command = [sys.executable, "-m", "diversity_spectra.cli", "spectra", tmp_path / "m.safetensors"]
     process = subprocess.Popen([*command, "--threads", "1", "--out", tmp_path / "x.csv"], stderr=subprocess.PIPE)
     time.sleep(2.5)
@@ -645,7 +645,7 @@ def test_control_c_does_not_wait_for_lapack(tmp_path):
     process.send_signal(signal.SIGINT)
     process.wait(timeout=20)
     # Writing the table takes the import of pandas, which other work on the machine slows down.
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 4
     assert process.returncode == 130
     assert len(pd.read_csv(tmp_path / "x.csv")) == 2
 
