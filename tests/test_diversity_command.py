@@ -88,7 +88,16 @@ def test_a_set_of_identical_copies_scores_as_the_plain_one(tmp_path):
 
 def test_only_the_images_of_the_subsamples_are_embedded(tmp_path, stub):
     folder = write_set(tmp_path / "set", per_class=50)
-    options = ("--embedding", "resnet18:embedded", "--per-class", 4, "--subsamples", 2, "--out", tmp_path / "out.parquet")
+    options = (
+        "--embedding",
+        "resnet18:embedded",
+        "--per-class",
+        4,
+        "--subsamples",
+        2,
+        "--out",
+        tmp_path / "out.parquet",
+    )
     assert run(folder, *options) == 0
     assert stub.asked == ("resnet18", "embedded", 0, 3, 32)
     assert sum(map(len, stub.batches)) <= 2 * 2 * 4
