@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diversity_spectra import cli, provenance
+from diversity_spectra import cli
 from diversity_spectra.config import parse, read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import Finetune, Network, Training
@@ -19,7 +19,6 @@ from diversity_spectra.jobs import Job, canonical, digest
 from diversity_spectra.jobs import parse as parse_job
 from diversity_spectra.planning.plan import Plan, plan
 from diversity_spectra.planning.why import explain
-from diversity_spectra.provenance import code_digest
 from diversity_spectra.settings import Absent
 from diversity_spectra.stages import STAGES, kinds
 
@@ -240,76 +239,6 @@ def test_blocks_of_seeds_are_fixed() -> None:
     models[1]["seeds_per_job"] = 3
     runs = next(r for r in planned(models=models).runs if r.condition.name == "baseline" and r.model.name == "mlp")
     assert runs.blocks == [(0, 1, 2), (3,)]
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package whose code digests may be taken afresh."""
-    import shutil
-
-    copied = tmp_path / "diversity_spectra"
-    shutil.copytree(provenance.PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "PACKAGE", copied)
-    return copied
-
-
-def fresh_digest(stage: str, *modules: str) -> str:
-    for function in (provenance.code_digest, provenance._module):
-        function.cache_clear()
-    return code_digest(STAGES[stage][0], *modules)
-
-
-def test_code_digest_sees_code_and_not_words(package: Path) -> None:
-    module = package / "augment" / "recipe.py"
-    before = fresh_digest("augment")
-    text = module.read_text()
-    module.write_text(
-        text.replace('"""Data recipes', '"""Recipes').replace("import numpy as np", "import numpy as np  # arrays")
-    )
-    assert fresh_digest("augment") == before
-    module.write_text(text.replace("round(ratio", "int(ratio"))
-    assert fresh_digest("augment") != before
-
-
-def test_code_digest_follows_imports(package: Path) -> None:
-    before = {stage: fresh_digest(stage) for stage in ("data", "augment", "spectra", "finetune")}
-    seeds = package / "seeds.py"
-    seeds.write_text(seeds.read_text().replace(">> 1", ">> 2"))
-    after = {stage: fresh_digest(stage) for stage in before}
-    assert {stage for stage in before if before[stage] != after[stage]} >= {"data", "augment", "finetune"}
-
-
-def test_a_training_set_depends_on_its_own_kinds_only(package: Path) -> None:
-    kinds = ("augment.kinds.rotation", "augment.kinds.augmix")
-    rotation, augmix = (fresh_digest("augment", kind) for kind in kinds)
-    module = package / "augment" / "kinds" / "rotation.py"
-    (module.parent / "invert.py").write_text(module.read_text().replace("rotation", "invert"))
-    assert fresh_digest("augment", kinds[0]) == rotation
-    module.write_text(module.read_text().replace("BILINEAR", "NEAREST"))
-    assert fresh_digest("augment", kinds[0]) != rotation
-    assert fresh_digest("augment", kinds[1]) == augmix
-
-
-def test_the_kinds_of_a_recipe_are_code_of_its_job() -> None:
-    jobs = {job.name: job for job in planned().of_kind("augment")}
-    assert jobs["rotation-20"].code == code_digest("augment.command", "augment.kinds.rotation")
-    assert jobs["synthetic-0.5"].code == code_digest("augment.command")
-    assert jobs["rotation-20"].code != jobs["synthetic-0.5"].code
-
-
-def test_code_digest_ignores_what_only_moves_bytes(package: Path) -> None:
-    before = fresh_digest("finetune")
-    files = package / "files.py"
-    files.write_text(files.read_text() + "\nX = 1\n")
-    assert fresh_digest("finetune") == before
-
-
-@pytest.mark.parametrize("stage", ["data", "finetune", "spectra", "compare", "report"])
-def test_code_digest_ignores_what_a_job_costs(package: Path, stage: str) -> None:
-    before = fresh_digest(stage)
-    for module in [*(package / "planning").glob("*.py"), *package.glob("*/job.py"), package / "work.py"]:
-        module.write_text(module.read_text() + "\nX = 1\n")
-    assert fresh_digest(stage) == before
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -19,7 +19,7 @@ from diversity_spectra.files import sha256, write_json
 MEMORY = Path("results/cache/.contents")
 IMAGES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
 
-State = list[int | str]  # size, time of modification and of change (ns), inode, SHA-256
+State = list[int | str]  # size, times of modification and of change (ns), inode; SHA-256 where it is known
 
 
 def files_in(folder: str | Path) -> list[Path]:
@@ -62,6 +62,12 @@ def fingerprint(path: str, key: str, images: bool = False) -> str:
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
+def state_of(file: Path) -> State:
+    """What changes with the content of a file: size, times of modification and of change, inode."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
 def _states(root: Path, files: list[Path]) -> dict[str, State]:
     """The state of each file, by its path below the root (empty for the root itself)."""
     memory = MEMORY / f"{hashlib.sha256(os.path.realpath(root).encode(errors='surrogateescape')).hexdigest()[:16]}.json"
@@ -71,8 +77,7 @@ def _states(root: Path, files: list[Path]) -> dict[str, State]:
     states = {}
     for file in files:
         name = "" if file == root else str(file.relative_to(root))
-        found = file.stat()
-        now = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+        now = state_of(file)
         before = known.get(name)
         states[name] = before if before and before[:-1] == now else [*now, sha256(file)]
     if states != known:

@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
+from diversity_spectra import provenance
+from diversity_spectra.contents import fingerprint, state_of
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file, atomic_folder, sha256, write_json
 from diversity_spectra.jobs import RECORD, Job, is_there, lacking, parse, read_record
@@ -39,6 +42,8 @@ PACKAGES = (
     "seaborn",
 )
 CHECKED = ".checked.json"  # beside a record: the states in which its files were found to be those that were written
+
+J = TypeVar("J", bound=Job)
 
 log = logging.getLogger("diversity_spectra")
 
@@ -85,7 +90,9 @@ def read_job(arguments: argparse.Namespace, *kinds: type[Job]) -> Job:
         raise UserError(f"--job is not JSON ({error})") from None
     job = parse(kinds, spec, "--job")
     if out := getattr(arguments, "out", None):
-        job = job.model_copy(update={"folder": str(out)})
+        # Elsewhere it may be made by another code than its key had; then it has a key of its own.
+        job = with_origins(job.model_copy(update={"folder": str(out)}), [*job.packages])
+    check_origins(job)
     if job.place is None:  # what lies in its place needs nothing to be brought back from there
         check_inputs(job.reads())
     return job
@@ -119,6 +126,7 @@ def publish(job: Job, seed: int | None = None, **facts: object) -> Iterator[Resu
     with atomic_folder(out) as folder:
         result = Result(folder, facts if seed is None else {"seed": seed, **facts})
         yield result
+        check_origins(job)
         if missing := [name for name in job.makes if not (folder / name).is_file()]:
             raise AssertionError(f"{job.kind} promises {', '.join(missing)}")
         # The time of a process before its first result; waiting for a device is none of it.
@@ -191,6 +199,41 @@ def copy(source: Path, target: Path, names: Iterable[str]) -> None:
             shutil.copyfile(source / name, temporary)
 
 
+# ---------------------------------------------------------------- what a job is made by and from
+
+
+def with_origins(job: J, packages: list[str], place: str = "") -> J:
+    """The job with what its key takes from outside of it: its code, these packages, and the content of the user's files.
+
+    place: where in the configuration its settings stand. Raises `UserError` for a file that is not there.
+    """
+    contents = {
+        path: fingerprint(path, f"{place}.{key.rpartition('.')[2]}".lstrip("."), images)
+        for key, path, images in job.paths()
+    }
+    origins = {"code": provenance.code_of(job), "packages": provenance.versions_of(packages), "contents": contents}
+    return job.model_copy(update=origins)
+
+
+def check_origins(job: Job) -> None:
+    """Raises `UserError` unless the code, the packages and the user's files are still those that the job's key stands for.
+
+    A job that names no code was written by hand, and has a key that no plan asks for.
+    """
+    if not job.code:
+        return
+    provenance.forget()
+    now = with_origins(job, [*job.packages])
+    changed = [f"the code of {job.command}"] if now.code != job.code else []
+    changed += [f"{name} ({job.packages[name]})" for name in job.packages if now.packages[name] != job.packages[name]]
+    changed += [path for path in job.contents if now.contents.get(path) != job.contents[path]]
+    if changed:
+        raise UserError(
+            f"{job.kind} {job.name}: {', '.join(changed)} changed since this job was planned, so nothing is stored under"
+            " its key; run snakemake again (or make it elsewhere with --out)"
+        )
+
+
 # ---------------------------------------------------------------- inputs
 
 
@@ -218,7 +261,7 @@ def check_input(path: str | Path, files: Iterable[str] = ()) -> None:
         checked = json.loads((folder / CHECKED).read_text())
     fresh = dict(checked)
     for name in files or found.get("outputs", {}):
-        state = _state(folder / name)
+        state = state_of(folder / name)
         if checked.get(name) != state:
             if sha256(folder / name) != found["outputs"].get(name):
                 raise UserError(f"{folder / name} is damaged (its content is not what was written); {mend}")
@@ -226,11 +269,6 @@ def check_input(path: str | Path, files: Iterable[str] = ()) -> None:
     if fresh != checked:
         with suppress(OSError):  # of another user, or on a disk that is full: then it is compared again next time
             write_json(folder / CHECKED, fresh)
-
-
-def _state(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def versions() -> dict[str, str]:

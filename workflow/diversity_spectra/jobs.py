@@ -61,6 +61,7 @@ class Job(Settings):
 
     name: str = "by-hand"
     code: str = ""
+    packages: dict[str, str] = Field({}, description="versions of packages that count")
     contents: dict[str, str] = Field({}, description="digest of every user's file or folder that is read, by its path")
     folder: str | None = Field(None, description="where the result lies instead of in the cache")
 
@@ -87,7 +88,8 @@ class Job(Settings):
     def key(self) -> str:
         counted = self.identity(self.contents)
         settings = {name: counted[name] for name in self.setting_names() if name in counted}
-        return digest({"stage": self.kind, "code": self.code, "settings": settings, "inputs": self.inputs})
+        code = {"code": self.code, "packages": self.packages} if self.packages else {"code": self.code}
+        return digest({"stage": self.kind, **code, "settings": settings, "inputs": self.inputs})
 
     @property
     def item(self) -> str:
@@ -111,7 +113,7 @@ class Job(Settings):
         settings = self.model_dump(mode="json", include=set(self.setting_names()))
         return {
             "stage": self.kind, "name": self.name, "key": self.key, "code": self.code, "settings": settings,
-            "inputs": self.inputs, "contents": self.contents, "out": self.out,
+            "inputs": self.inputs, "counted": self.packages, "contents": self.contents, "out": self.out,
         }  # fmt: skip
 
     def results(self, seeds: Iterable[int] = ()) -> list[str]:
@@ -176,7 +178,8 @@ def parse(kinds: Iterable[type[Job]], spec: object, source: str) -> Job:
     if kind is None:
         raise UserError(f"{source}: stage: {spec['stage']!r} is not allowed here; allowed: {', '.join(kinds)}")
     values = {**spec["settings"], **spec["inputs"]}
-    values |= {name: spec[name] for name in ("name", "code", "contents") if name in spec}
+    names = {"name": "name", "code": "code", "counted": "packages", "contents": "contents"}
+    values |= {names[name]: spec[name] for name in names if name in spec}
     inputs = kind.input_names()
 
     def place(location: list) -> list:

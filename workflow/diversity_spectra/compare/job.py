@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from diversity_spectra.compare import TABLES
+from diversity_spectra.conditions import MODULES
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.settings import Settings, key
 from diversity_spectra.work import Sets, Work
@@ -77,6 +78,9 @@ class CompareConditions(Job):
     seed: int = key(0, description="root of the random streams")
     runs: Input[list[str]] = key(min_length=1, description="gathered tables of runs")
     diversity: Input[dict[str, str]] = key({}, description="diversity by training set")
+
+    def modules(self) -> tuple[str, ...]:
+        return MODULES
 
     @property
     def place(self) -> str:

@@ -17,13 +17,16 @@ from diversity_spectra.conditions import families
 from diversity_spectra.conditions.condition import Condition, Family, Role
 from diversity_spectra.settings import Settings, key
 
-__all__ = ["FAMILIES", "Condition", "Conditions", "Family", "expand", "of_role"]
+__all__ = ["FAMILIES", "MODULES", "Condition", "Conditions", "Family", "expand", "of_role"]
+
+
+# Of the families, below the package: code of whatever reads the registry.
+MODULES = tuple(f"conditions.families.{module.name}" for module in pkgutil.iter_modules(families.__path__))
 
 
 def _registered() -> dict[str, Family]:
     """Families by name, in their order."""
-    modules = pkgutil.iter_modules(families.__path__, f"{families.__name__}.")
-    found = [importlib.import_module(module.name).FAMILY for module in modules]
+    found = [importlib.import_module(f"diversity_spectra.{module}").FAMILY for module in MODULES]
     return {family.name: family for family in sorted(found, key=lambda family: family.rank)}
 
 

@@ -13,14 +13,13 @@ from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.job import CompareConditions, Compared, Gather, Run
 from diversity_spectra.conditions import Condition
 from diversity_spectra.config import Config, TrainedModel
-from diversity_spectra.contents import fingerprint
 from diversity_spectra.data.job import Corrupted, ImageFolder, OodCorruption, Prepare
 from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.evaluate.job import Evaluate
+from diversity_spectra.execution import with_origins
 from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Recipe, Training
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
 from diversity_spectra.jobs import Job, RunsJob
-from diversity_spectra.provenance import code_of
 from diversity_spectra.report.job import WriteReport
 from diversity_spectra.spectra.job import Analyse
 
@@ -66,23 +65,12 @@ class Plan:
     notes: list[str] = field(default_factory=list)  # what the user should know before anything runs
 
     def add(self, job: J, place: str = "") -> J:
-        job = with_origins(job, place, self.config.packages)
+        job = with_origins(job, self.config.packages, place)
         self.jobs.append(job)
         return job
 
     def of_kind(self, kind: str) -> list[Job]:
         return [job for job in self.jobs if job.kind == kind]
-
-
-def with_origins(job: J, place: str, packages: list[str]) -> J:
-    """The job with what its key takes from outside of it: its code, and the content of the user's files.
-
-    place: where in the configuration its settings stand. Raises `UserError` for a file that is not there.
-    """
-    contents = {
-        path: fingerprint(path, f"{place}.{key.rpartition('.')[2]}", images) for key, path, images in job.paths()
-    }
-    return job.model_copy(update={"code": code_of(job, tuple(packages)), "contents": contents})
 
 
 def plan(config: Config) -> Plan:

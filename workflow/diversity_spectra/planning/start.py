@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from diversity_spectra import provenance
 from diversity_spectra.config import experiments
 from diversity_spectra.jobs import read_record
 from diversity_spectra.planning import leftover, upgrades
@@ -22,7 +23,9 @@ def plan(files: Collection[str], changes: dict, again: Collection[str]) -> Work:
 
     They are read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
     """
-    return Work(experiments.load(*files, changes=changes), again)
+    work = Work(experiments.load(*files, changes=changes), again)
+    provenance.remember()
+    return work
 
 
 def begin(work: Work, on_cluster: bool) -> tuple[list[str], list[str]]:

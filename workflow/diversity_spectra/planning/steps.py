@@ -14,8 +14,9 @@ from pathlib import Path
 from diversity_spectra.config import Config
 from diversity_spectra.config.experiments import Experiments
 from diversity_spectra.errors import UserError
+from diversity_spectra.execution import with_origins
 from diversity_spectra.jobs import RECORD, Job, canonical, is_there
-from diversity_spectra.planning.plan import Plan, plan, with_origins
+from diversity_spectra.planning.plan import Plan, plan
 from diversity_spectra.sweep.job import Told, WriteSweep
 
 
@@ -195,4 +196,4 @@ def _plan_sweep(experiments: Experiments, plans: list[Plan]) -> WriteSweep:
         name=experiments.sweep, look=experiments.look, sweep=experiments.sweep, experiments=told,
         tables=[job.out for job in compared],
     )  # fmt: skip
-    return with_origins(job, "report", plans[0].config.packages)
+    return with_origins(job, plans[0].config.packages, "report")

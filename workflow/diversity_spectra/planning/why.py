@@ -79,7 +79,12 @@ def _differences(before: dict, after: dict) -> list[str]:
     lines = []
     if before["code"] != after["code"]:
         lines.append(f"the code of stage {after['stage']} (or of a module it imports) changed")
-    for part, word in (("settings", "setting"), ("contents", "content of"), ("inputs", "input")):
+    for part, word in (
+        ("settings", "setting"),
+        ("counted", "package"),
+        ("contents", "content of"),
+        ("inputs", "input"),
+    ):
         lines += [f"{word} {line}" for line in _compared("", before.get(part, {}), after[part])]
     return [f"  {line}" for line in lines]
 

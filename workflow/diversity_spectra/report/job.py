@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from diversity_spectra.conditions import MODULES
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.settings import Content, LocalPath, Settings, key
 from diversity_spectra.work import Sets, Work
@@ -40,6 +41,9 @@ class WriteReport(Job):
     tables: Input[str] = key(description="the tables of the comparison")
     images: Input[dict[str, str]] = key({}, description="image sets of which samples are shown, by name")
     spectra: Input[dict[str, str]] = key({}, description="spectra that are shown, by model and condition")
+
+    def modules(self) -> tuple[str, ...]:
+        return MODULES
 
     @property
     def place(self) -> str:

@@ -15,7 +15,12 @@ class Spectra(Settings):
     convention: Literal["strict", "weightwatcher"] = key("strict", description="definitions of the columns")
     conv: Literal["unfolded", "positions"] = key("unfolded", description="matrices of a convolution (strict)")
     min_eigenvalues: int = key(8, ge=2, le=100000, description="matrices with fewer eigenvalues are only listed")
-    bootstrap: int = key(0, ge=0, le=100000, description="draws that choose xmin anew, for alpha's interval and goodness; 0 = 100 draws at the fitted xmin")
+    bootstrap: int = key(
+        0,
+        ge=0,
+        le=100000,
+        description="draws that choose xmin anew, for alpha's interval and goodness; 0 = 100 draws at the fitted xmin",
+    )
 
 
 class Analyse(RunsJob):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from diversity_spectra.conditions import MODULES
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.report.job import Look
 from diversity_spectra.settings import Settings, key
@@ -32,6 +33,9 @@ class WriteSweep(Job):
     sweep: str = key(description="name of the sweep")
     experiments: list[Told] = key(min_length=1, description="the experiments")
     tables: Input[list[str]] = key(min_length=1, description="tables of the comparison of each experiment")
+
+    def modules(self) -> tuple[str, ...]:
+        return MODULES
 
     @property
     def place(self) -> str:

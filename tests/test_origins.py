@@ -1,0 +1,177 @@
+"""Keys that are true: what moves the identity of code and of files, and that nothing is stored under a key it does not have."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_plan import planned
+
+from diversity_spectra import provenance
+from diversity_spectra.data.job import ImageFolder, Prepare
+from diversity_spectra.errors import UserError
+from diversity_spectra.execution import check_origins, publish, with_origins
+from diversity_spectra.provenance import code_digest
+from diversity_spectra.stages import STAGES
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package, and of the rules around it, whose code digests are taken."""
+    copied = tmp_path / "diversity_spectra"
+    shutil.copytree(provenance.PACKAGE, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(provenance.PACKAGE.parent / "rules", tmp_path / "rules")
+    monkeypatch.setattr(provenance, "PACKAGE", copied)
+    provenance.forget()
+    yield copied
+    monkeypatch.undo()
+    provenance.forget()
+
+
+def fresh_digest(stage: str, *modules: str) -> str:
+    provenance.forget()
+    return code_digest(STAGES[stage][0], *modules)
+
+
+def edit(module: Path, *changes: tuple[str, str]) -> None:
+    text = module.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    module.write_text(text)
+
+
+def test_words_are_no_code(package: Path) -> None:
+    before = {stage: fresh_digest(stage) for stage in STAGES}
+    edit(
+        package / "augment/recipe.py",
+        ('"""Data recipes', '"""Recipes'),
+        ("import numpy as np", "import numpy as np  #"),
+    )
+    edit(
+        package / "augment/command.py",
+        ('"%d of %d images"', '"%d / %d"'),
+        ('EXAMPLE = """example', 'EXAMPLE = """such as'),
+    )
+    edit(
+        package / "augment/recipe.py",
+        ("seed: int", "seed: object"),
+        ("{len(made)} are usable", "there are {len(made)}"),
+    )
+    edit(package / "spectra/command.py", ("of shuffles and resamples", "of draws"))
+    assert {stage: fresh_digest(stage) for stage in STAGES} == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "change"),
+    [
+        ("augment", "augment/recipe.py", ("round(ratio", "int(ratio")),
+        ("augment", "files.py", (".replace(", ".rename(")),
+        ("finetune", "execution.py", ("started, waited", "waited, started")),
+        ("finetune", "finetune/__init__.py", ("", "import os")),
+        ("data", "seeds.py", (">> 1", ">> 2")),
+        ("finetune", "seeds.py", (">> 1", ">> 2")),
+        ("report", "report/sections/run.html.j2", ("", "more")),
+    ],
+)
+def test_whatever_may_change_a_result_is_code(package: Path, stage: str, file: str, change: tuple[str, str]) -> None:
+    before = fresh_digest(stage)
+    path = package / file
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change) if change[0] else f"{text}{change[1]}\n")
+    assert fresh_digest(stage) != before
+
+
+def test_a_training_set_depends_on_its_own_kinds_only(package: Path) -> None:
+    kinds = ("augment.kinds.rotation", "augment.kinds.augmix")
+    rotation, augmix = (fresh_digest("augment", kind) for kind in kinds)
+    module = package / "augment" / "kinds" / "rotation.py"
+    (module.parent / "invert.py").write_text(module.read_text().replace("rotation", "invert"))
+    assert fresh_digest("augment", kinds[0]) == rotation
+    edit(module, ("BILINEAR", "NEAREST"))
+    assert fresh_digest("augment", kinds[0]) != rotation
+    assert fresh_digest("augment", kinds[1]) == augmix
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from ._helper import f", "from . import _helper", "from importlib import import_module as i; i('diversity_spectra.augment.kinds._helper')"],
+)  # fmt: skip
+def test_a_helper_of_a_kind_is_its_code_however_it_is_imported(package: Path, line: str) -> None:
+    kinds = package / "augment/kinds"
+    (kinds / "_helper.py").write_text("f = 1\n")
+    (kinds / "mine.py").write_text(line + "\n")
+    before = fresh_digest("augment", "augment.kinds.mine")
+    (kinds / "_helper.py").write_text("f = 2\n")
+    assert fresh_digest("augment", "augment.kinds.mine") != before
+
+
+def test_files_beside_a_kind_are_its_code(package: Path) -> None:
+    table = package / "augment/kinds/table.json"
+    table.write_text("[1]")
+    before = fresh_digest("augment", "augment.kinds.rotation")
+    table.write_text("[2]")
+    assert fresh_digest("augment", "augment.kinds.rotation") != before
+
+
+def test_the_kinds_of_a_recipe_are_code_of_its_job() -> None:
+    jobs = {job.name: job for job in planned().of_kind("augment")}
+    assert jobs["rotation-20"].code != jobs["synthetic-0.5"].code
+
+
+def test_the_command_of_a_rule_is_code(package: Path) -> None:
+    job = planned().of_kind("diversity")[0]
+    provenance.forget()
+    before = provenance.code_of(job)
+    edit(
+        package.parent / "rules/diversity.smk",
+        ("diversity-spectra diversity {params.run}", "diversity-spectra diversity {params.run} --subsamples 9"),
+    )
+    provenance.forget()
+    assert provenance.code_of(job) != before
+
+
+@pytest.mark.parametrize("stage", ["data", "finetune", "spectra", "compare", "report"])
+def test_what_plans_is_no_code(package: Path, stage: str) -> None:
+    before = fresh_digest(stage)
+    for module in [*(package / "planning").glob("*.py"), *package.glob("*/job.py"), package / "work.py"]:
+        module.write_text(module.read_text() + "\nX = 1\n")
+    assert fresh_digest(stage) == before
+
+
+@pytest.fixture
+def job(tmp_path: Path, package: Path) -> Prepare:
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "tree" / name / "0.png")
+    source = ImageFolder(kind="image_folder", path=str(tmp_path / "tree"), image_size=8)
+    return with_origins(Prepare(source=source, split="train", folder=str(tmp_path / "made")), ["numpy"])
+
+
+def _code(folder: Path) -> None:
+    edit(folder / "diversity_spectra/data/folder.py", ("isinstance(", "not isinstance("))
+
+
+def _picture(folder: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(folder / "tree/a/0.png")
+
+
+@pytest.mark.parametrize("change", [_code, _picture])
+def test_nothing_is_stored_under_a_key_that_is_no_longer_its_own(tmp_path: Path, job: Prepare, change) -> None:
+    check_origins(job)
+    with pytest.raises(UserError, match="changed since this job was planned"), publish(job) as made:
+        for name in job.makes:
+            (made.folder / name).write_text("")
+        change(tmp_path)
+    assert not Path(job.out).exists()
+    with pytest.raises(UserError, match="changed since this job was planned"):
+        check_origins(job)
+    assert with_origins(job, ["numpy"]).key != job.key
+
+
+def test_a_package_that_counts_is_that_of_the_key(job: Prepare) -> None:
+    with pytest.raises(UserError, match=r"numpy \(0\.1\) changed"):
+        check_origins(job.model_copy(update={"packages": {"numpy": "0.1"}}))
