@@ -84,7 +84,16 @@ def test_a_named_device_is_leased_too_and_must_be_here(tmp_path: Path, monkeypat
     devices.release()
     with pytest.raises(UserError, match="cuda:2: torch finds 2 GPUs"):
         devices.choose("cuda:2", 1)
-    assert oct((tmp_path / "leases").stat().st_mode)[-4:] == "1777"
+    assert oct((tmp_path / "leases").stat().st_mode)[-4:] == "0700"
+
+
+def test_a_link_in_the_temporary_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "leases").symlink_to("victim")
+    monkeypatch.setattr(devices, "LEASES", tmp_path / "leases")
+    with pytest.raises(UserError, match="is not a folder of yours"):
+        devices.lease(["0"])
+    assert not list((tmp_path / "victim").iterdir())
     assert all(path.stat().st_mode & 0o666 == 0o666 for path in (tmp_path / "leases").iterdir())
 
 

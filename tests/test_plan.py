@@ -14,7 +14,7 @@ import pytest
 from diversity_spectra import cli
 from diversity_spectra.config import parse, read_yaml
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import Finetune, Network, Training
+from diversity_spectra.finetune.job import Training
 from diversity_spectra.jobs import Job, canonical, digest
 from diversity_spectra.jobs import parse as parse_job
 from diversity_spectra.planning.plan import Plan, plan
@@ -117,11 +117,24 @@ def test_every_kind_of_job_says_what_it_makes_and_what_it_takes() -> None:
         assert issubclass(kind, Job) and kind.__doc__ and (kind.makes or kind.kind == "generator")
 
 
-def test_networks_of_one_recipe_are_told_apart_by_their_names() -> None:
+def test_networks_of_one_recipe_share_their_runs() -> None:
     models = [dict(copy.deepcopy(TINY["models"][1]), name=name) for name in ("one", "other")]
-    finetune = [job for job in planned(models=models).jobs if isinstance(job, Finetune)]
-    assert len({job.out for job in finetune}) == 2 * len({job.key for job in finetune})
-    assert Network.of(parse({**TINY, "models": models}).models[0]).architecture == "mlp_small"
+    made = planned(models=models)
+    assert {run.finetune.out for run in made.runs[: len(made.runs) // 2]} == {
+        run.finetune.out for run in made.runs[len(made.runs) // 2 :]
+    }
+    assert len(made.runs) == 2 * len({run.finetune.out for run in made.runs})
+
+
+def test_a_renamed_model_keeps_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = planned()
+    for job in before.jobs:
+        Path(job.out).mkdir(parents=True)
+    renamed = copy.deepcopy(TINY["models"])
+    renamed[1]["name"] = "small"
+    there = {job.out for job in before.jobs}
+    assert {job.kind for job in planned(models=renamed).jobs if job.out not in there} == {"gather", "compare", "report"}
 
 
 def test_a_new_condition_touches_its_own_jobs_only() -> None:

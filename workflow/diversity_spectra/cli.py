@@ -1,4 +1,4 @@
-"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check`, `why` and `plot-esd`.
+"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check`, `why`, `clean` and `plot-esd`.
 
 Every subcommand is a module `command` with `configure(parser)` and `run(arguments)`; only the one that is asked for is
 imported, so planning never pays for torch.
@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "check": ("planning.check", "validate a configuration"),
     "plan": ("planning.show", "conditions, training sets and number of jobs of a configuration"),
     "why": ("planning.why", "say why a file would be made (again)"),
+    "clean": ("planning.clean", "list or remove what configurations do not need of the cache"),
     **STAGES,
     "plot-esd": ("spectra.plot", "plot the spectrum of one layer with its fits"),
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,24 +14,26 @@ from filelock import FileLock, Timeout
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 
-LEASES = Path(tempfile.gettempdir()) / "diversity-spectra-devices"
+# A folder of this user's own: in one for all, others could keep the locks, or plant links.
+LEASES = Path(tempfile.gettempdir()) / f"diversity-spectra-devices-{os.getuid()}"
 _held: list[FileLock] = []
 
 
 def lease(devices: list[str], slots: int = 1, patience: float | None = None) -> str:
-    """One of `devices` for this process alone (or for `slots` processes), until it ends.
+    """One of `devices` for this process alone among the user's own (or for `slots` processes), until it ends.
 
     A slot is a file lock in the local temporary folder; the kernel frees it when its process ends, however it ends.
     Waits for a free slot, `patience` seconds at most; raises `UserError` after that.
     """
-    LEASES.mkdir(exist_ok=True)
-    with suppress(PermissionError):  # it is another user's, who has opened it to all
-        LEASES.chmod(0o1777)
-    start = time.monotonic()
+    LEASES.mkdir(mode=0o700, exist_ok=True)
+    found = LEASES.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{LEASES} is not a folder of yours; remove it, or name another temporary folder with TMPDIR")
+    start, said = time.monotonic(), False
     while True:
         for slot in range(slots):
             for device in devices:
-                lock = FileLock(LEASES / f"{device}.{slot}", timeout=0, mode=0o666, is_singleton=False)
+                lock = FileLock(LEASES / f"{device}.{slot}", timeout=0, is_singleton=False)
                 try:
                     lock.acquire()
                 except Timeout:
@@ -40,6 +42,11 @@ def lease(devices: list[str], slots: int = 1, patience: float | None = None) -> 
                 return device
         if patience is not None and time.monotonic() - start > patience:
             raise UserError(f"no device of {', '.join(devices)} became free in {patience:g} s")
+        if not said and time.monotonic() - start > 5:
+            said = True
+            log.info(
+                "waiting for a free device of %s: other processes of yours hold them (%s)", ", ".join(devices), LEASES
+            )
         time.sleep(0.2)
 
 

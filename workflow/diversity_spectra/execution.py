@@ -25,7 +25,7 @@ from diversity_spectra import provenance
 from diversity_spectra.contents import fingerprint, state_of
 from diversity_spectra.errors import UserError
 from diversity_spectra.files import atomic_file, atomic_folder, sha256, write_json
-from diversity_spectra.jobs import RECORD, Job, is_there, lacking, parse, read_record
+from diversity_spectra.jobs import RECORD, WEIGHTS, Job, RunsJob, is_there, lacking, parse, read_record
 from diversity_spectra.work import Sets
 
 PACKAGES = (
@@ -73,6 +73,13 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="seeds of the runs, one after another")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-weights", choices=("all", "first_seed", "none"), default="all", help="default: %(default)s"
+    )
+    parser.add_argument("--readers", nargs="+", metavar="FOLDER", default=[], help="whose results need the weights too")
 
 
 def read_job(arguments: argparse.Namespace, *kinds: type[Job]) -> Job:
@@ -136,6 +143,14 @@ def publish(job: Job, seed: int | None = None, **facts: object) -> Iterator[Resu
     log.info("wrote %s", out)
     if job.place and job.folder is None:
         lay(job)
+
+
+def drop_weights(arguments: argparse.Namespace, job: RunsJob, seed: int) -> None:
+    """Remove the weights of a run that all who read them have read, unless they are to be kept."""
+    keep = arguments.keep_weights
+    read = all(read_record(f"{folder}/seed-{seed}") for folder in arguments.readers)
+    if read and (keep == "none" or (keep == "first_seed" and seed > 0)):
+        Path(job.inputs["runs"], f"seed-{seed}", WEIGHTS).unlink(missing_ok=True)
 
 
 def record(job: Job, folder: Path, **facts: object) -> dict:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -26,6 +29,9 @@ from diversity_spectra.work import Sets, Shape, Work
 CACHE = "results/cache"
 LAID = "results/.laid"  # marks which result lies in each place that people read
 RECORD = "spec.json"
+KEYED = re.compile(r".+-[0-9a-f]{12}")  # the name of a result's folder
+IN_CACHE = re.compile(rf"^{CACHE}/([^/]+)/.*-([0-9a-f]{{12}})(?=/|$)")
+WEIGHTS = "model.safetensors"
 IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
 
 
@@ -63,7 +69,7 @@ class Job(Settings):
     code: str = ""
     packages: dict[str, str] = Field({}, description="versions of packages that count")
     contents: dict[str, str] = Field({}, description="digest of every user's file or folder that is read, by its path")
-    folder: str | None = Field(None, description="where the result lies instead of in the cache")
+    folder: str | None = Field(None, description="where the result lies, if not in the cache under its name")
 
     @property
     def place(self) -> str | None:
@@ -88,12 +94,14 @@ class Job(Settings):
     def key(self) -> str:
         counted = self.identity(self.contents)
         settings = {name: counted[name] for name in self.setting_names() if name in counted}
+        inputs = _nameless(self.inputs)
         code = {"code": self.code, "packages": self.packages} if self.packages else {"code": self.code}
-        return digest({"stage": self.kind, **code, "settings": settings, "inputs": self.inputs})
+        return digest({"stage": self.kind, **code, "settings": settings, "inputs": inputs})
 
     @property
     def item(self) -> str:
-        return f"{self.name}-{self.key}"
+        """Its folder, below that of its kind in the cache."""
+        return (self.folder or "").removeprefix(f"{CACHE}/{self.kind}/") or f"{self.name}-{self.key}"
 
     @property
     def out(self) -> str:
@@ -208,6 +216,21 @@ def is_there(folder: str | Path, key: str, files: Iterable[str] = ()) -> bool:
     return record is not None and record.get("key") == key and not lacking(folder, record, files)
 
 
+def items(kind: str) -> Iterator[Path]:
+    """Folders of results of a kind in the cache."""
+    queue = [Path(CACHE, kind)]
+    while queue:
+        folder = queue.pop()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(folder):
+                if entry.name.startswith(".") or not entry.is_dir():
+                    continue
+                if KEYED.fullmatch(entry.name):
+                    yield Path(entry.path)
+                else:
+                    queue.append(Path(entry.path))
+
+
 def lacking(folder: str | Path, record: dict, files: Iterable[str] = ()) -> list[str]:
     """Of these files, or else of all that a record promises, those that are missing or have another size than it says."""
     sizes = record.get("sizes", {})
@@ -227,6 +250,15 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     return value
+
+
+def _nameless(inputs: object) -> object:
+    """Folders of results by kind and key: what something is called makes no difference."""
+    if isinstance(inputs, str):
+        return IN_CACHE.sub(r"\1-\2", inputs)
+    if isinstance(inputs, dict):
+        return {name: _nameless(value) for name, value in inputs.items()}
+    return [_nameless(value) for value in inputs] if isinstance(inputs, list) else inputs
 
 
 def _folders(inputs: object) -> Iterator[str]:

@@ -6,9 +6,9 @@ with the same bits (on the CPU) as one that was never stopped.
 
 from __future__ import annotations
 
-import pickle
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +23,17 @@ ROOT = Path("results/cache/.resume")
 
 class Stopped(SystemExit):
     """Told to stop (a cluster's time limit, Ctrl-C); the state is saved."""
+
+
+def _whole(path: Path) -> dict:
+    """A saved state. Raises whatever damage leads to; torch itself does not compare the checksums that it writes."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has another checksum")
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if not isinstance(state, dict) or not {"key", "step"} <= state.keys():
+        raise ValueError("no state of a training")
+    return state
 
 
 class Resume:
@@ -41,11 +52,11 @@ class Resume:
         if not self.path.exists():
             return None
         try:
-            state = torch.load(self.path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            state = _whole(self.path)
+        except Exception as error:  # whatever a damaged file makes of zipfile, pickle and torch
             log.warning("saved state %s is damaged and ignored (%s)", self.path, str(error).split("\n")[0])
             return None
-        if state.get("key") != self.key:
+        if state["key"] != self.key:
             log.warning("saved state %s belongs to another job and is ignored", self.path)
             return None
         self.resumed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -75,12 +75,15 @@ class TrainedModel(Recipe, Network):
 
 
 class Execution(Settings):
-    """How the work is done. Nothing here may change a result, so nothing here reruns anything."""
+    """How the work is done. Device and threads change at most the last bits of a result, so nothing here reruns anything."""
 
     device: Device = key("auto", description="auto | cpu | cuda | cuda:N for generating and training")
     threads: int = key(1, ge=1, le=1024, description="threads of one training process on the CPU")
     generate_batch: int = key(64, ge=1, le=65536, description="images generated at a time")
     save_every: Positive = key(300.0, description="seconds between saved states of a training, to resume from")
+    keep_weights: Literal["all", "first_seed", "none"] = key(
+        "all", description="of which runs weights stay once they are tested and analysed: all | first_seed | none"
+    )
 
 
 class Config(Settings):

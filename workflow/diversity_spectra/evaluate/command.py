@@ -15,6 +15,8 @@ from diversity_spectra.execution import (
     add_job,
     add_seeds,
     add_threads,
+    add_weights,
+    drop_weights,
     finished,
     log,
     publish,
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_threads(parser)
     add_seeds(parser)
+    add_weights(parser)
     parser.epilog = EXAMPLE
 
 
@@ -62,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
             write_npz(result.folder / "predictions.npz", predictions)
             pd.DataFrame(rows).to_parquet(result.folder / "metrics.parquet", index=False)
+        drop_weights(arguments, job, seed)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from diversity_spectra.finetune.job import Network
-from diversity_spectra.jobs import Input, RunsJob
+from diversity_spectra.jobs import WEIGHTS, Input, RunsJob
 from diversity_spectra.settings import key
 from diversity_spectra.work import Sets, Work
 
@@ -17,7 +17,7 @@ class Evaluate(RunsJob):
     command: ClassVar[str] = "evaluate"
     makes: ClassVar[tuple[str, ...]] = ("predictions.npz", "metrics.parquet")
     threaded: ClassVar[bool] = True
-    of_runs: ClassVar[tuple[str, ...]] = ("model.safetensors",)
+    of_runs: ClassVar[tuple[str, ...]] = (WEIGHTS,)
 
     network: Network = key(description="the network")
     runs: Input[str] = key(description="the runs")

@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -29,9 +31,7 @@ def hold(experiment: str) -> None:
         raise UserError(
             f"{path.parent} cannot be written ({error.strerror}); results are kept below results/"
         ) from None
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _locked(stream, fcntl.LOCK_EX | fcntl.LOCK_NB):
         stream.seek(0)
         holder = stream.read().strip() or "unknown"
         raise UserError(
@@ -48,17 +48,12 @@ def claim(experiment: str, results: Collection[str]) -> None:
     """Say that this process makes these results of the cache, as `stage/name-key`, for as long as it lives.
 
     Raises `UserError`, naming it, if another workflow is making some of them: Snakemake would delete what the other has
-    just finished before it makes it again.
+    just finished before it makes it again. Nothing to make is nothing to claim, also in a cache that is only read.
     """
-    MAKERS.mkdir(parents=True, exist_ok=True)
-    with (MAKERS / "lock").open("a") as entrance:
-        fcntl.flock(entrance, fcntl.LOCK_EX)
-        for path in MAKERS.glob("*.json"):
-            with path.open() as stream:
-                if _free(stream):
-                    path.unlink()
-                    continue
-                other = json.load(stream)
+    if not results:
+        return
+    with _entrance():
+        for other in _makers():
             if common := sorted({*results} & {*other["results"]}):
                 shown = ", ".join(name.rpartition("-")[0] for name in common[:3]) + ", ..." * (len(common) > 3)
                 raise UserError(
@@ -66,16 +61,52 @@ def claim(experiment: str, results: Collection[str]) -> None:
                     f" results ({shown}): start this one when it has ended, or put both into a sweep"
                 )
         own = (MAKERS / f"{socket.gethostname()}-{os.getpid()}.json").open("w")
-        fcntl.flock(own, fcntl.LOCK_EX)
+        _locked(own, fcntl.LOCK_EX)
         json.dump({"experiment": experiment, "process": os.getpid(), "results": sorted(results)}, own)
         own.flush()
     _held.append(own)
 
 
-def _free(stream: TextIO) -> bool:
-    """Whether no living process holds the file."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block no workflow starts with this cache. Raises `UserError`, naming it, if one is at work."""
+    with _entrance():
+        for other in _makers():
+            raise UserError(f"experiment {other['experiment']!r} (process {other['process']}) is at work; wait for it")
+        yield
+
+
+@contextmanager
+def _entrance() -> Iterator[None]:
     try:
-        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        MAKERS.mkdir(parents=True, exist_ok=True)
+        entrance = (MAKERS / "lock").open("a")
+    except OSError as error:
+        raise UserError(f"{MAKERS.parent} cannot be written ({error.strerror}): {error.filename}") from None
+    with entrance:
+        _locked(entrance, fcntl.LOCK_EX)
+        yield
+
+
+def _makers() -> Iterator[dict]:
+    """What living workflows make; what dead ones left behind is removed."""
+    for path in MAKERS.glob("*.json"):
+        with suppress(OSError), path.open() as stream:  # another user's, closed to this one, says nothing
+            if _locked(stream, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                path.unlink()
+            else:
+                yield json.load(stream)
+
+
+def _locked(stream: TextIO, how: int) -> bool:
+    """Lock a file; whether it could be. Where the file system knows no locks it counts as locked, and that is said."""
+    try:
+        fcntl.flock(stream, how)
+    except BlockingIOError:
         return False
+    except OSError as error:
+        print(
+            f"note: {stream.name} cannot be locked ({error.strerror}): see to it that one workflow at a time works here",
+            file=sys.stderr,
+        )
     return True

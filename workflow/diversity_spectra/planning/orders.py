@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from diversity_spectra.config import Execution
-from diversity_spectra.jobs import CACHE, Job
+from diversity_spectra.jobs import CACHE, WEIGHTS, Job, RunsJob
 from diversity_spectra.planning.steps import Work
 
 FOLDER = f"{CACHE}/.jobs"
@@ -47,18 +47,30 @@ class Orders:
             return
         execution = work.experiments.execution
         jobs = {(job.kind, job.item): job for job in work.jobs.values()}
-        self.of = cache(
-            lambda kind, item: _order(jobs[kind, item], work.blocks.get(jobs[kind, item].out, ()), execution)
-        )
+        readers: dict[str, list[str]] = {}  # of the weights of runs
+        for job in work.jobs.values():
+            if isinstance(job, RunsJob) and WEIGHTS in job.of_runs:
+                readers.setdefault(job.inputs["runs"], []).append(job.out)
+
+        def order(kind: str, item: str) -> Order:
+            job = jobs[kind, item]
+            runs = job.inputs.get("runs") if isinstance(job, RunsJob) else None
+            others = sorted({*readers.get(runs, ())} - {job.out})
+            return _order(job, work.blocks.get(job.out, ()), others, execution)
+
+        self.of = cache(order)
         for job in {step.job.out: step.job for step in work.to_do}.values():
             _write(job, self.of(job.kind, job.item))
 
 
-def _order(job: Job, blocks: list[tuple[int, ...]], execution: Execution) -> Order:
+def _order(job: Job, blocks: list[tuple[int, ...]], readers: list[str], execution: Execution) -> Order:
     gpu = int(execution.device != "cpu" and job.takes_device())
     chosen = {"--device": execution.device} if job.takes_device() else {}
     chosen |= job.options(execution.model_dump())
-    options = shlex.join(str(word) for option in chosen.items() for word in option)
+    words = [str(word) for option in chosen.items() for word in option]
+    if isinstance(job, RunsJob) and WEIGHTS in job.of_runs and execution.keep_weights != "all":
+        words += ["--keep-weights", execution.keep_weights, *(["--readers", *readers] if readers else [])]
+    options = shlex.join(words)
     file = f"{FOLDER}/{job.kind}/{job.item}.json"
     return Order(
         file, options, execution.threads if job.threaded else 1, gpu, tuple(block for block in blocks if block)

@@ -19,9 +19,10 @@ from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.execution import with_origins
 from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Recipe, Training
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
-from diversity_spectra.jobs import Job, RunsJob
+from diversity_spectra.jobs import Job, RunsJob, items
 from diversity_spectra.report.job import WriteReport
 from diversity_spectra.spectra.job import Analyse
+from diversity_spectra.stages import kinds
 
 RUNS_PER_GATHER = 200
 AUGMENTATIONS_SHOWN = 8  # whose samples the report shows
@@ -53,11 +54,26 @@ class Runs:
         return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
 
 
+class Known:
+    """Where results lie by their kind and key: what was made under another name is the same result."""
+
+    def __init__(self) -> None:
+        self.folders: dict[tuple[str, str], list[str]] = {}
+        for kind in kinds():
+            for folder in items(kind):
+                self.folders.setdefault((kind, folder.name[-12:]), []).append(str(folder))
+
+    def find(self, job: J) -> J:
+        folders = self.folders.setdefault((job.kind, job.key), [job.out])
+        return job if job.place or job.out in folders else job.model_copy(update={"folder": min(folders)})
+
+
 @dataclass
 class Plan:
     """Every job of one experiment. `training_sets` maps names to folders, `test_sets` names to jobs."""
 
     config: Config
+    known: Known
     jobs: list[Job] = field(default_factory=list)
     runs: list[Runs] = field(default_factory=list)
     training_sets: dict[str, str] = field(default_factory=dict)
@@ -65,7 +81,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)  # what the user should know before anything runs
 
     def add(self, job: J, place: str = "") -> J:
-        job = with_origins(job, self.config.packages, place)
+        job = self.known.find(with_origins(job, self.config.packages, place))
         self.jobs.append(job)
         return job
 
@@ -73,9 +89,9 @@ class Plan:
         return [job for job in self.jobs if job.kind == kind]
 
 
-def plan(config: Config) -> Plan:
+def plan(config: Config, known: Known | None = None) -> Plan:
     """Work out every job. Raises `UserError` if a file named in the configuration is missing."""
-    made = Plan(config)
+    made = Plan(config, known or Known())
     train, test, pool = _plan_data(made)
     generated = _plan_generator(made, train, pool)
     for model in config.models:

@@ -16,7 +16,7 @@ from diversity_spectra.config.experiments import Experiments
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import with_origins
 from diversity_spectra.jobs import RECORD, Job, canonical, is_there
-from diversity_spectra.planning.plan import Plan, plan
+from diversity_spectra.planning.plan import Known, Plan, plan
 from diversity_spectra.sweep.job import Told, WriteSweep
 
 
@@ -63,7 +63,8 @@ class Work:
     def __init__(self, experiments: Experiments, again: Collection[str] = ()):
         self.experiments = experiments
         self.again = again
-        self.plans = [_plan(config, experiments.sweep) for config in experiments.configs]
+        known = Known()
+        self.plans = [_plan(config, known, experiments.sweep) for config in experiments.configs]
         self.jobs: dict[str, Job] = {}  # by the folder of the result
         for made in self.plans:
             for job in made.jobs:
@@ -173,9 +174,9 @@ def _one_of(one: Job, other: Job) -> Job:
     return min(one, other, key=lambda job: canonical(job.spec)) if one is not other else one
 
 
-def _plan(config: Config, sweep: str | None) -> Plan:
+def _plan(config: Config, known: Known, sweep: str | None) -> Plan:
     try:
-        return plan(config)
+        return plan(config, known)
     except UserError as error:
         raise UserError(f"experiments.{config.experiment}: {error}" if sweep else str(error)) from None
 

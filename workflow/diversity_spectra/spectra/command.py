@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job, finished, log, publish, read_job
+from diversity_spectra.execution import add_job, add_weights, drop_weights, finished, log, publish, read_job
 from diversity_spectra.spectra.job import Analyse
 from diversity_spectra.spectra.progress import Progress, processors
 
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     add_job(parser, alone=False)
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="with --job: the runs to analyse")
+    add_weights(parser)
     parser.add_argument(
         "models", nargs="*", type=Path, metavar="MODEL", help="weights: a file, or a folder that holds them"
     )
@@ -137,6 +138,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
             result = analyse(trained / "model.safetensors", reference, options, kappa, arguments.threads)
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
+        drop_weights(arguments, job, seed)
         log.info("seed %d: %d rows", seed, len(result.rows))
 
 

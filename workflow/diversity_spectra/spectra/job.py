@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from diversity_spectra.jobs import Input, RunsJob
+from diversity_spectra.jobs import WEIGHTS, Input, RunsJob
 from diversity_spectra.settings import Aside, Settings, key
 from diversity_spectra.work import Sets, Work
 
@@ -30,7 +30,7 @@ class Analyse(RunsJob):
     command: ClassVar[str] = "spectra"
     makes: ClassVar[tuple[str, ...]] = ("rows.parquet", "eigenvalues.npz")
     threaded: ClassVar[bool] = True
-    of_runs: ClassVar[tuple[str, ...]] = ("model.safetensors", "run.json")
+    of_runs: ClassVar[tuple[str, ...]] = (WEIGHTS, "run.json")
 
     analysis: Spectra = key(Spectra(), description="how")
     network: Aside[str] = key("a network", description="what is analysed, for estimates of the time")
