@@ -35,7 +35,8 @@ def test_checks_pass(command: list[str]) -> None:
     "config", sorted([*ROOT.glob("workflow/presets/*.yaml"), ROOT / "config.yaml"]), ids=lambda p: p.name
 )
 def test_every_configuration_plans_and_starts(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "images" / "class").mkdir(parents=True)  # what the preset for own images names
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)  # what the preset for own images names
     planning = ["diversity-spectra", "plan"]
     starting = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet"]
     for command in (planning, starting):

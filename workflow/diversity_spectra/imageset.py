@@ -58,6 +58,11 @@ def load(folder: str | Path) -> ImageSet:
     return ImageSet(images, labels, meta)
 
 
+def per_class(labels: np.ndarray, classes: list[str]) -> dict[str, int]:
+    """Images of every class, of labels (N,)."""
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+
+
 def read_manifest(folder: str | Path) -> pd.DataFrame:
     import pandas as pd
 

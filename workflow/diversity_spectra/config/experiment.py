@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import Condition, Conditions, expand
-from diversity_spectra.data.job import Data, Digits, Ood, OodCorruption, OodUciDigits
+from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits
+from diversity_spectra.data.tree import problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.finetune.job import WEIGHTS, Network, Recipe, Weights
 from diversity_spectra.generate.kinds import AnyGenerator
@@ -123,6 +124,8 @@ class Config(Settings):
                 raise ValueError(f"model {model.name!r} is pretrained on the pool, but data.pool_per_class is 0")
         if getattr(self.generator, "train_on", "") == "pool" and not self.data.pool_per_class:
             raise ValueError("generator.train_on is `pool`, but data.pool_per_class is 0")
+        if isinstance(self.data, ImageFolder) and (wrong := problem(Path(self.data.path))):
+            raise ValueError(f"data.path: {wrong}")
         if any(isinstance(ood, OodUciDigits) for ood in self.ood) and not isinstance(self.data, Digits):
             raise ValueError("ood kind `uci_digits` needs data kind `digits`")
         return self

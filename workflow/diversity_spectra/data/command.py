@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
 
 from diversity_spectra import imageset
-from diversity_spectra.data.job import OodArrays, Prepare, Source, Split
+from diversity_spectra.contents import files_in, images_in
+from diversity_spectra.data.doubles import doubles
+from diversity_spectra.data.job import ImageFolder, OodArrays, Prepare, Source, Split
 from diversity_spectra.data.split import stratified
-from diversity_spectra.data.tree import held_out, list_classes, train_and_test
+from diversity_spectra.data.tree import Layout, layout, list_classes
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 
@@ -52,26 +55,34 @@ def _prepared(job: Prepare, folder: Path) -> None:
     import pandas as pd
 
     source, split, seed = job.source, job.split, job.seed
-    side, classes = getattr(source, "image_size", None), None
+    side, classes, notes = getattr(source, "image_size", None), None, []
     if job.classes_of:
-        # A shifted test set: its classes and the side of its images are those of the test set.
+        # A shifted test set: its classes and the look of its images are those of the test set.
         test = imageset.load(job.classes_of)
         side, classes = test.images.shape[1], test.classes
+        if source.kind == "image_folder":
+            source = source.model_copy(update={"fit": test.meta["source"].get("fit", source.fit)})
     if source.kind == "image_folder":
-        images, labels, classes, origin = _from_folder(source, split, seed, folder, side, classes)
+        images, labels, classes, origin, notes = _from_folder(source, split, seed, folder, side, classes)
     elif source.kind == "torchvision":
         images, labels, classes, origin = _from_torchvision(source, split, seed, folder, side, classes)
     else:
         pixels, labels, classes = _read_arrays(source, classes)
         origin = _choose(source, split, labels, seed, classes)
         images, labels = imageset.copy(folder, pixels, origin), labels[origin]
-    if len(np.unique(labels)) < len(classes):
-        empty = [name for label, name in enumerate(classes) if not (labels == label).any()]
+    found = imageset.per_class(labels, classes)
+    empty = [name for name, number in found.items() if not number]
+    if empty and not (job.classes_of and len(labels)):
         raise UserError(f"no images of class {', '.join(map(repr, empty))} in split {split!r}")
+    if empty:
+        notes.append(f"{len(empty)} of {len(classes)} classes have no image here")
     manifest = pd.DataFrame({"source": origin, "label": labels})
-    meta = {"classes": classes, "source": source.model_dump(), "split": split}
+    meta = {"classes": classes, "source": source.model_dump(), "split": split, "notes": notes}
     imageset.save(folder, images, labels, manifest, meta)
     log.info("%d images of %d classes, %s", len(labels), len(classes), images.shape[1:])
+    log.info("per class: %s", ", ".join(f"{number} {name}" for name, number in found.items()))
+    for note in notes:
+        log.warning("%s", note)
 
 
 def _read_arrays(source: Source, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -136,41 +147,86 @@ def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
 
 
 def _from_folder(
-    source: Source, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None
-) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    source: ImageFolder, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str], list[str]]:
+    """Images, labels, classes, file of each image, and what is to be said of the tree."""
     from diversity_spectra.data.folder import list_images, read_images
 
-    root, whole = Path(source.path), classes is not None
-    separate = train_and_test(root)
-    if separate:
-        found = list_classes(separate[0])
-        root = separate[split == "test"]
-    else:
-        found = list_classes(root)
-    missing = sorted(set(classes or found) - set(list_classes(root)))
-    if missing:
+    there, shifted = layout(Path(source.path)), classes is not None
+    root = there.test if there.test and split == "test" else there.train
+    present = list_classes(root)
+    classes = classes or list_classes(there.train)
+    missing, others = ([name for name in a if name not in b] for a, b in ((classes, present), (present, classes)))
+    if missing and (not shifted or len(missing) == len(classes)):
         raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
-    classes = classes or found
     files, labels = list_images(root, classes)
-    if not whole:
-        chosen = _folder_split(source, split, labels, seed, classes, bool(separate))
-        files, labels = [files[index] for index in chosen], labels[chosen]
-    images, kept = read_images(files, side, folder)
-    return images, labels[kept], classes, [str(files[index].relative_to(root)) for index in kept]
+    notes = [f"{root}: not a class of the training images, left out: {', '.join(others)}"] if others else []
+    if not shifted:
+        parts = _folder_parts(source, labels, seed, classes, there.test is not None)
+        if split == "train":
+            tested = list_images(there.test, classes)[0] if there.test else [files[index] for index in parts["test"]]
+            notes += _tree_notes(
+                there, classes, [files[index] for index in parts["train"]], labels[parts["train"]], tested
+            )
+        files, labels = [files[index] for index in parts[split]], labels[parts[split]]
+    images, kept = read_images(files, side, folder, source.fit)
+    names = [printable(path.relative_to(root)) for path in files]
+    if unread := [names[index] for index in np.setdiff1d(np.arange(len(files)), kept)]:
+        notes.append(f"{len(unread)} of {len(files)} files cannot be read and are left out: {_first(unread)}")
+    return images, labels[kept], classes, [names[index] for index in kept], notes
 
 
-def _folder_split(
-    source: Source, split: Split, labels: np.ndarray, seed: int, classes: list[str], separate: bool
-) -> np.ndarray:
-    everything = np.arange(len(labels))
+def _folder_parts(
+    source: ImageFolder, labels: np.ndarray, seed: int, classes: list[str], separate: bool
+) -> dict[str, np.ndarray]:
+    """Indices (n,) by part. separate: the images are of one part of a tree that comes divided."""
+    tested = rest = np.arange(len(labels))
     if not separate:
         # Each class gives the same share; at least one image of every class is tested on.
-        smallest = np.bincount(labels, minlength=len(classes)).min()
-        test, rest = stratified(labels, [held_out(source.test_fraction, smallest), None], seed, classes)
-        everything = test if split == "test" else rest
-    labels = labels[everything]
-    if split == "test":
-        limit = source.test_per_class
-        return everything if limit is None else everything[stratified(labels, [limit], seed, classes)[0]]
-    pool, train = stratified(labels, [source.pool_per_class, source.train_per_class], seed, classes)
-    return everything[train if split == "train" else pool]
+        tested, rest = stratified(labels, [source.test_fraction, None], seed, classes)
+    if source.test_per_class is not None:
+        tested = tested[stratified(labels[tested], [source.test_per_class], seed, classes)[0]]
+    pool, train = stratified(labels[rest], [source.pool_per_class, source.train_per_class], seed, classes)
+    return {"test": tested, "pool": rest[pool], "train": rest[train]}
+
+
+def _tree_notes(
+    there: Layout, classes: list[str], files: list[Path], labels: np.ndarray, tested: list[Path]
+) -> list[str]:
+    """What to know of a tree beside its images: what nobody reads, and files of the same content.
+
+    Raises `UserError` where most of the test images are training images.
+    """
+    notes = []
+    if there.unused:
+        notes.append(f"{there.unused} is not used: {there.test.name}/ is tested on")
+    others = sum(len(files_in(there.train / name)) - len(images_in(there.train / name)) for name in classes)
+    if others:
+        notes.append(f"{there.train}: {others} files are no images by their names, left out")
+    same = doubles([*files, *tested])
+    within = [[index for index in group if index < len(files)] for group in same]
+    copies = sum(max(0, len(group) - 1) for group in within)
+    if copies:
+        several = sum(len(set(labels[group])) > 1 for group in within)
+        notes.append(
+            f"{copies} training images are copies of others, byte by byte"
+            + (f"; {several} pictures lie in several classes" if several else "")
+        )
+    leaked = [index - len(files) for group in same if group[0] < len(files) for index in group if index >= len(files)]
+    if len(leaked) > len(tested) / 2:
+        raise UserError(
+            f"{there.test or there.train}: {len(leaked)} of {len(tested)} test images are training images as well, the first"
+            f" {printable(tested[leaked[0]])}: nothing could be said of new images"
+        )
+    if leaked:
+        notes.append(f"{len(leaked)} of {len(tested)} test images are training images as well, byte by byte")
+    return notes
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be written everywhere, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _first(names: list[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -19,63 +19,89 @@ from diversity_spectra.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from diversity_spectra.data.job import Fit
+
 log = logging.getLogger("diversity_spectra")
 
 
 def list_images(root: Path, classes: Sequence[str]) -> tuple[list[Path], np.ndarray]:
-    """Image files below each class folder (however deep), sorted, and their labels (N,).
+    """Image files below the folder of each class that has one (however deep), sorted, and their labels (N,).
 
-    Raises `UserError` for a class without images.
+    Raises `UserError` for a class folder without images.
     """
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = images_below(root / name)
+        found = images_below(root / name) if (root / name).is_dir() else []
         files += found
         labels += [label] * len(found)
     return files, np.array(labels, dtype=np.int64)
 
 
-def fitted(picture: Image.Image, side: int) -> np.ndarray:
-    """A picture scaled by its shorter side and centre cropped: (side, side, C) uint8."""
+def fitted(picture: Image.Image, side: int, fit: Fit = "crop") -> np.ndarray:
+    """A picture made square: (side, side, C) uint8. This is the filter that every picture is scaled with.
+
+    crop: the shorter side is scaled and the centre kept; pad: the longer one, between black bars; squash: both.
+    """
     from PIL import Image, ImageOps
 
-    pixels = np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC))
+    size, bicubic = (side, side), Image.Resampling.BICUBIC
+    if fit == "squash":
+        picture = picture.resize(size, bicubic)
+    else:
+        picture = (ImageOps.fit if fit == "crop" else ImageOps.pad)(picture, size, bicubic)
+    pixels = np.asarray(picture)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def read_image(path: Path, side: int) -> np.ndarray | str:
-    """One file as (side, side, 3) uint8: upright by EXIF, shorter side scaled to `side`, centre cropped; or the error."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def read_image(path: Path, side: int, fit: Fit = "crop") -> np.ndarray | str:
+    """One file as (side, side, 3) uint8, upright by EXIF, as `fitted` makes it square; or what is wrong with it."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            if upright.mode.startswith(("I", "F")):
+                upright = Image.fromarray(_eight_bits(upright))
+            elif upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 # Transparent parts stand for paper, not for whatever colour lies beneath them.
                 layers = upright.convert("RGBA")
                 paper = Image.new("RGBA", layers.size, (255, 255, 255, 255))
                 upright = Image.alpha_composite(paper, layers)
-            elif upright.mode.startswith(("I;16", "I", "F")):
-                values = np.asarray(upright, dtype=np.float64)
-                upright = Image.fromarray((255 * values / max(values.max(), 1)).astype(np.uint8))
-            return fitted(upright.convert("RGB"), side)
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+            return fitted(upright.convert("RGB"), side, fit)
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
         return f"{path}: {error}"
 
 
-def read_images(files: Sequence[Path], side: int, out: Path) -> tuple[np.ndarray, np.ndarray]:
+def _eight_bits(picture: Image.Image) -> np.ndarray:
+    """Pixels of more than 8 bits, (H, W) uint8: integers in 0 to 65535, floats in 0 to 1, on one scale for all pictures.
+
+    Raises `ValueError` for pixels outside, whose scale is not known, and for NaN.
+    """
+    largest = 1 if picture.mode == "F" else 65535
+    values = np.asarray(picture, dtype=np.float64)
+    if not (values.min() >= 0 and values.max() <= largest):  # false for NaN too
+        raise ValueError(
+            f"pixels from {values.min():g} to {values.max():g}, not 0 to {largest}: of unknown scale; export as 8 bits"
+        )
+    values = values * (255 / largest)
+    clear = picture.info.get("transparency")
+    return np.where(np.asarray(picture) == clear, 255, np.round(values)).astype(np.uint8)
+
+
+def read_images(files: Sequence[Path], side: int, out: Path, fit: Fit = "crop") -> tuple[np.ndarray, np.ndarray]:
     """Read files into the memory map `images.npy` (n, side, side, 3) uint8 of the folder `out`, as `fill` does."""
-    return fill(out, len(files), (side, side, 3), _FileReader(files, side))
+    return fill(out, len(files), (side, side, 3), _FileReader(files, side, fit))
 
 
 @dataclass(frozen=True)
 class _FileReader:
     files: Sequence[Path]
     side: int
+    fit: Fit
 
     def __call__(self, index: int) -> np.ndarray | str:
-        return read_image(self.files[index], self.side)
+        return read_image(self.files[index], self.side, self.fit)
 
 
 def fill(

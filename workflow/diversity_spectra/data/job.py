@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from diversity_spectra.data.tree import counts, held_out, train_and_test
+from diversity_spectra.data.tree import counts, layout, share
+from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import IMAGE_SET, Input, Job
-from diversity_spectra.settings import Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key
+from diversity_spectra.settings import Absent, Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key
 from diversity_spectra.work import Sets, Shape, Work, npy_shape
 
 # torchvision's own sets: training images, test images, side in pixels, channels, classes.
@@ -27,6 +28,7 @@ UCI_DIGITS = 1797
 
 Split = Literal["train", "test", "pool"]
 Side = Annotated[int, Field(ge=8, le=2048)]
+Fit = Literal["crop", "pad", "squash"]
 ImageTree = Annotated[LocalPath, Content(images=True)]
 
 
@@ -128,22 +130,31 @@ class Torchvision(Divided):
 
 
 class ImageFolder(Divided):
-    """Class-per-folder images: `train/` and `test/` inside `path`, or one tree that is split."""
+    """Class-per-folder images: a training and a test part inside `path`, or one tree that is split."""
 
     kind: Literal["image_folder"] = key(description="your own images")
-    path: ImageTree = key(description="folder with one folder per class, or with train/ and test/")
-    image_size: int = key(224, ge=8, le=2048, description="side in pixels to which the shorter side is scaled")
-    test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test/")
+    path: ImageTree = key(
+        description="folder with one folder per class, or with train/ and test/ (without test/, val/ is tested on)"
+    )
+    image_size: int = key(224, ge=8, le=2048, description="side in pixels that images are brought to")
+    fit: Annotated[Fit, Absent("crop")] = key(
+        "crop", description="how they become square: crop to the centre, pad with black, or squash"
+    )
+    test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test part")
 
-    READ: ClassVar[tuple[str, ...]] = ("image_size", "test_fraction")
+    READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "test_fraction")
 
     def _counts(self) -> tuple[dict[str, int], int]:
         """Images to train on (the pool among them) of each class, and all to test on."""
-        if pair := train_and_test(Path(self.path)):
-            return counts(pair[0]), sum(counts(pair[1]).values())
-        found = counts(Path(self.path))
-        tested = held_out(self.test_fraction, min(found.values(), default=0))
-        return {name: number - tested for name, number in found.items()}, tested * len(found)
+        try:
+            there = layout(Path(self.path))
+        except UserError:
+            return {}, 0
+        found = counts(there.train)
+        if there.test:
+            return found, sum(counts(there.test).values())
+        tested = {name: share(self.test_fraction, number) for name, number in found.items()}
+        return {name: number - tested[name] for name, number in found.items()}, sum(tested.values())
 
     def classes(self) -> int | None:
         return len(self._counts()[0]) or None

@@ -88,7 +88,17 @@ def pick(name: str, family: str, images: imageset.ImageSet, rows: int) -> Sample
     for label in range(len(classes)):
         for row, index in enumerate(np.flatnonzero(images.labels == label)[:rows]):
             tiles[label, row] = images.images[index, ::step, ::step]
-    return Samples(name, family, tiles, [str(label) for label in classes])
+    return Samples(
+        name, family, tiles, [str(label) for label in classes], () if family == "augmentation" else _notes(images)
+    )
+
+
+def _notes(images: imageset.ImageSet) -> tuple[str, ...]:
+    """What is to be said of an image set: images per class where classes differ, and what its stage noted."""
+    found = imageset.per_class(images.labels, images.classes)
+    few, many = min(found, key=found.get), max(found, key=found.get)
+    sizes = [] if found[few] == found[many] else [f"from {found[few]} images of {few} to {found[many]} of {many}"]
+    return *sizes, *images.meta.get("notes", [])
 
 
 # ---------------------------------------------------------------- spectra

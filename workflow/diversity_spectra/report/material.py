@@ -37,12 +37,16 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Samples:
-    """Some images (classes, k, H, W, C) uint8 of one image set; blank where a class has fewer than k."""
+    """Some images (classes, k, H, W, C) uint8 of one image set; blank where a class has fewer than k.
+
+    notes: sentences on the whole set.
+    """
 
     name: str
     family: str
     images: np.ndarray
     classes: list[str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,11 @@ def _agreement(material: Material) -> list[list[str]]:
     return rows
 
 
+def notes(material: Material) -> list[tuple[str, str]]:
+    """Image set and a sentence on it, of every one that needs some."""
+    return [(samples.name, note) for samples in material.samples for note in samples.notes]
+
+
 def set_families(material: Material) -> dict[str, str]:
     """Training set -> family of the condition that it belongs to; the plain one first, synthetic images alone last."""
     conditions = in_order(pd.concat([material.conditions(model) for model in material.models], ignore_index=True))
@@ -194,7 +199,7 @@ def set_label(name: str) -> str:
 
 
 def facts(material: Material) -> dict[str, object]:
-    return {"scores": scores(material), "quality": quality(material)}
+    return {"notes": notes(material), "scores": scores(material), "quality": quality(material)}
 
 
 FIGURES = (
