@@ -10,6 +10,7 @@ import pytest
 from diversity_spectra import cli, devices, imageset
 from diversity_spectra.diversity import embedding, vendi
 from diversity_spectra.errors import UserError
+from diversity_spectra.jobs import canonical
 
 CLASSES = ["one", "two"]
 
@@ -64,6 +65,38 @@ def test_scores_without_an_embedding(tmp_path, capsys):
     # Noise: raw pixels see one grey level, centred pixels as many kinds as images, less the one that centring takes.
     overall = table[(table["label"] == "overall") & (table["order"] == "1")].set_index("kernel")["score"]
     assert overall["pixel"] < 8 < overall["pixel_centred"] <= 15 + 1e-9
+
+
+def test_a_class_called_mean_is_no_aggregate(tmp_path):
+    for name, classes in (("plain", CLASSES), ("named", ["mean", "overall"])):
+        images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
+        images[12:] //= 200  # the classes differ in diversity
+        folder = write_set(tmp_path / name, classes=classes, images=images)
+        assert run(folder, "--embedding", "none", "--per-class", 12, "--out", tmp_path / f"{name}.csv") == 0
+    plain, named = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("plain", "named"))
+    assert list(named["label"].unique()) == ["class mean", "class overall", "mean", "overall"]
+    pd.testing.assert_series_equal(named["score"], plain["score"])
+
+
+def test_no_interval_leaves_what_a_score_can_be(tmp_path):
+    images = np.random.default_rng(0).integers(0, 2, (24, 8, 8, 1), dtype=np.uint8)
+    images[::5] = 255
+    folder = write_set(tmp_path / "set", images=images)
+    assert run(folder, "--embedding", "none", "--per-class", 3, "--out", tmp_path / "out.parquet") == 0
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert (table["low"] >= 1).all()
+    assert (table["high"] <= np.where(table["label"] == "overall", 6, 3)).all()
+    assert (table["low"] == 1).any() or (table["high"] == 3).any(), "an interval met a bound"
+
+
+def test_every_set_is_scored_at_what_the_training_images_can_give(tmp_path):
+    plain, larger = write_set(tmp_path / "plain", per_class=5), write_set(tmp_path / "larger", per_class=12)
+    measured = {"measured": {"per_class": 8, "subsamples": 2}}
+    for name, folder in (("plain", plain), ("larger", larger)):
+        inputs = {"images": str(folder), "plain": str(plain)}
+        job = {"settings": measured, "inputs": inputs, "out": str(tmp_path / f"{name}-scores")}
+        assert run("--job", canonical(job)) == 0
+        assert set(pd.read_parquet(tmp_path / f"{name}-scores/scores.parquet")["n"]) == {5}
 
 
 def test_equal_commands_write_equal_tables(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from diversity_spectra import imageset
 from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job, publish, read_job
+from diversity_spectra.execution import add_job, log, publish, read_job
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.tables import write_table
 
@@ -75,7 +75,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
                 embedding=how.embedding,
                 image_size=how.image_size,
                 orders=[float(order) for order in how.orders],
-                per_class=how.per_class,
+                per_class=_for_all(how.per_class, job.plain),
                 subsamples=how.subsamples,
                 seed=job.seed,
                 device=device,
@@ -89,6 +89,17 @@ def _run_job(arguments: argparse.Namespace) -> None:
         if not compared:
             empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
             empty.to_parquet(result.folder / "quality.parquet", index=False)
+
+
+def _for_all(per_class: int, plain: str | None) -> int:
+    """Images per class that every training set can give, files that could not be read left out."""
+    if plain is None:
+        return per_class
+    images = imageset.load(plain)
+    smallest = min(imageset.per_class(images.labels, images.classes).values())
+    if smallest < per_class:
+        log.warning("the smallest class has %d training images: scores are taken at %d", smallest, smallest)
+    return min(per_class, smallest)
 
 
 def _device(arguments: argparse.Namespace) -> str:

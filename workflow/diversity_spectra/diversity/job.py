@@ -29,7 +29,7 @@ class Diversity(Settings):
         80,
         ge=2,
         le=100000,
-        description="images per class, the same for every set; fewer where the smallest class of an image_folder has fewer",
+        description="images per class, the same for every set; fewer where a class of the training images has fewer",
     )
     subsamples: int = key(5, ge=1, le=1000, description="random subsamples for the interval")
 
@@ -47,6 +47,9 @@ class MeasureDiversity(Job):
     images: Input[str] = key(description="image set")
     reference: Input[str | None] = key(None, description="real images that it was made after")
     test: Input[str | None] = key(None, description="test images")
+    plain: Input[str | None] = key(
+        None, description="training images as they are: no set is scored at more images than their smallest class has"
+    )
 
     def takes_device(self) -> bool:
         return self.measured.embedding != "none"

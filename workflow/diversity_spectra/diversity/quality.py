@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import ndtri
 
-from diversity_spectra.diversity.vendi import CONFIDENCE, batches, class_sizes, interval, subsample
+from diversity_spectra.diversity.vendi import CONFIDENCE, batches, class_sizes, interval, row_names, subsample
 
 NEIGHBOURS = 5  # of Naeem et al. 2020
 COPY_QUANTILE = 0.01  # an honest sample of the same distribution is flagged about this often
@@ -142,7 +142,7 @@ def distance_table(
         by_class = [neighbourhoods(*pair) for pair in zip(left, right, strict=True)]
         for measure in by_class[0]:
             values = [result[measure] for result in by_class]
-            for label, value in zip([*classes, "mean"], [*values, np.mean(values)], strict=True):
+            for label, value in zip([*row_names(classes), "mean"], [*values, np.mean(values)], strict=True):
                 drawn.setdefault((measure, label), []).append(value)
     sides = (real_labels, real_sources), (labels, sources)
     available = min(class_sizes(side, classes, its_sources).min() for side, its_sources in sides)
@@ -158,7 +158,7 @@ def distance_table(
 def share_table(measure: str, flags: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> list[dict]:
     """Tidy rows of the share of flagged images in each class and `overall`; n counts the images behind it."""
     table = []
-    for index, label in enumerate([*classes, "overall"]):
+    for index, label in enumerate([*row_names(classes), "overall"]):
         chosen = flags if label == "overall" else flags[labels == index]
         if len(chosen):
             low, high = share_interval(float(chosen.mean()), len(chosen))

@@ -131,6 +131,11 @@ def interval(values: np.ndarray, drawn: int, available: int) -> tuple[float, flo
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def row_names(classes: Sequence[str]) -> list[str]:
+    """Names of classes in tables, none of them that of a row over all classes (`mean`, `overall`)."""
+    return [f"class {name}" if name in ("mean", "overall") else name for name in classes]
+
+
 def score_table(
     kernels: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]],
     labels: np.ndarray,
@@ -148,7 +153,7 @@ def score_table(
     mean over subsamples; n is the number of images per class in every row, `overall` included.
     """
     sizes = class_sizes(labels, classes, sources)
-    names = [*classes, "mean", "overall"]
+    names = [*row_names(classes), "mean", "overall"]
     available = [*sizes, sizes.min(), sizes.min()]
     scores = np.empty((len(kernels), len(orders), len(names), subsamples))
     for draw in range(subsamples):
@@ -164,7 +169,8 @@ def score_table(
     for k, kernel in enumerate(kernels):
         for o, order in enumerate(orders):
             for i, name in enumerate(names):
-                low, high = interval(scores[k, o, i], per_class, int(available[i]))
+                bounds = 1, per_class * (len(classes) if name == "overall" else 1)  # of any such score
+                low, high = np.clip(interval(scores[k, o, i], per_class, int(available[i])), *bounds)
                 value = float(scores[k, o, i].mean())
                 row = {"kernel": kernel, "order": f"{order:g}", "label": name, "score": value}
                 table.append(row | {"low": low, "high": high, "n": per_class})
