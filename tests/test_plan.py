@@ -171,6 +171,7 @@ def test_generator_steps_touch_what_uses_synthetic_images() -> None:
 def test_the_words_of_a_caption_file_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text("{}")
     captions = tmp_path / "captions.txt"
     generator = {"kind": "text_to_image", "model": "model", "captions": str(captions)}
     with pytest.raises(UserError, match=r"captions\.txt: no such file"):

@@ -33,7 +33,7 @@ def mix(
             if len(made) < wanted:
                 raise UserError(
                     f"class {name!r}: ratio {ratio:g} takes {wanted} synthetic images, {len(made)} are usable; "
-                    "raise generator.images_per_class"
+                    "generate more of them, or take a smaller ratio"
                 )
             members += [("synthetic", int(index)) for index in made[:wanted]]
     return members

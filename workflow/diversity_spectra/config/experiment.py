@@ -14,7 +14,9 @@ from diversity_spectra.conditions import Condition, Conditions, expand
 from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits
 from diversity_spectra.data.tree import problem
 from diversity_spectra.diversity.job import Diversity
+from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import WEIGHTS, Network, Recipe, Weights
+from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.report.job import Report
 from diversity_spectra.settings import Count, Name, Positive, Settings, key
@@ -126,6 +128,11 @@ class Config(Settings):
             raise ValueError("generator.train_on is `pool`, but data.pool_per_class is 0")
         if isinstance(self.data, ImageFolder) and (wrong := problem(Path(self.data.path))):
             raise ValueError(f"data.path: {wrong}")
+        if isinstance(self.generator, DiffusersPipeline):
+            try:
+                self.generator.prompts_of(self.data.names())
+            except UserError as error:
+                raise ValueError(f"generator: {error}") from None
         if any(isinstance(ood, OodUciDigits) for ood in self.ood) and not isinstance(self.data, Digits):
             raise ValueError("ood kind `uci_digits` needs data kind `digits`")
         return self

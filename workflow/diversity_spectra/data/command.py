@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +149,7 @@ def _from_folder(
     source: ImageFolder, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str], list[str]]:
     """Images, labels, classes, file of each image, and what is to be said of the tree."""
-    from diversity_spectra.data.folder import list_images, read_images
+    from diversity_spectra.data.folder import list_images, printable, read_images
 
     there, shifted = layout(Path(source.path)), classes is not None
     root = there.test if there.test and split == "test" else there.train
@@ -197,6 +196,8 @@ def _tree_notes(
 
     Raises `UserError` where most of the test images are training images.
     """
+    from diversity_spectra.data.folder import printable
+
     notes = []
     if there.unused:
         notes.append(f"{there.unused} is not used: {there.test.name}/ is tested on")
@@ -221,11 +222,6 @@ def _tree_notes(
     if leaked:
         notes.append(f"{len(leaked)} of {len(tested)} test images are training images as well, byte by byte")
     return notes
-
-
-def printable(path: Path) -> str:
-    """A path as text that can be written everywhere, whatever bytes its name has."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _first(names: list[str], shown: int = 5) -> str:

@@ -38,6 +38,11 @@ def list_images(root: Path, classes: Sequence[str]) -> tuple[list[Path], np.ndar
     return files, np.array(labels, dtype=np.int64)
 
 
+def printable(path: Path) -> str:
+    """A path as text that can be written everywhere, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def fitted(picture: Image.Image, side: int, fit: Fit = "crop") -> np.ndarray:
     """A picture made square: (side, side, C) uint8. This is the filter that every picture is scaled with.
 
@@ -54,8 +59,8 @@ def fitted(picture: Image.Image, side: int, fit: Fit = "crop") -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def read_image(path: Path, side: int, fit: Fit = "crop") -> np.ndarray | str:
-    """One file as (side, side, 3) uint8, upright by EXIF, as `fitted` makes it square; or what is wrong with it."""
+def open_image(path: Path) -> Image.Image | str:
+    """One file as a picture in RGB, upright by EXIF; or what is wrong with it."""
     from PIL import Image, ImageOps
 
     try:
@@ -68,9 +73,15 @@ def read_image(path: Path, side: int, fit: Fit = "crop") -> np.ndarray | str:
                 layers = upright.convert("RGBA")
                 paper = Image.new("RGBA", layers.size, (255, 255, 255, 255))
                 upright = Image.alpha_composite(paper, layers)
-            return fitted(upright.convert("RGB"), side, fit)
+            return upright.convert("RGB")
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        return f"{path}: {error}"
+        return f"{printable(path)}: {error}"
+
+
+def read_image(path: Path, side: int, fit: Fit = "crop") -> np.ndarray | str:
+    """One file as (side, side, 3) uint8, as `fitted` makes it square; or what is wrong with it."""
+    picture = open_image(path)
+    return picture if isinstance(picture, str) else fitted(picture, side, fit)
 
 
 def _eight_bits(picture: Image.Image) -> np.ndarray:

@@ -44,9 +44,13 @@ class Source(Settings):
         """The settings that this part depends on; all others are at their defaults."""
         return self
 
+    def names(self) -> list[str]:
+        """Of the classes, where they are known before anything is read."""
+        return []
+
     def classes(self) -> int | None:
         """How many, where that is known before anything is read."""
-        return None
+        return len(self.names()) or None
 
     def shape(self, split: Split) -> Shape | None:
         """Of the image set, where that is known before anything is read."""
@@ -73,8 +77,8 @@ class Digits(Source):
         order = ("train", "pool", "test")
         return self.model_copy(update={f"{part}_per_class": 1 for part in order[order.index(split) + 1 :]})
 
-    def classes(self) -> int:
-        return 10
+    def names(self) -> list[str]:
+        return [str(digit) for digit in range(10)]
 
     def shape(self, split: Split) -> Shape:
         return 10 * getattr(self, f"{split}_per_class"), 28, 28, 1
@@ -156,8 +160,8 @@ class ImageFolder(Divided):
         tested = {name: share(self.test_fraction, number) for name, number in found.items()}
         return {name: number - tested[name] for name, number in found.items()}, sum(tested.values())
 
-    def classes(self) -> int | None:
-        return len(self._counts()[0]) or None
+    def names(self) -> list[str]:
+        return list(self._counts()[0])
 
     def shape(self, split: Split) -> Shape:
         train, test = self._counts()

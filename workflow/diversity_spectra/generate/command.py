@@ -94,7 +94,12 @@ def _join(arguments: argparse.Namespace) -> None:
         folder = result.folder
         # Rejected images stay in the shards, with the reason; the manifest here lists them too.
         manifest.iloc[order].to_parquet(folder / "drawn.parquet", index=False)
-        meta = {**parts[0].meta, "drawn": len(order), "rejected": len(order) - len(kept)}
+        rejected = len(order) - len(kept)
+        meta = {**parts[0].meta, "drawn": len(order), "rejected": rejected}
+        if rejected:
+            reasons = manifest["reason"][~manifest["kept"]].value_counts()
+            listed = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+            meta["notes"] = [f"{rejected} of {len(order)} images are left out: {listed}"]
         drawn = [image for part in parts for image in part.images]  # views of the shards' memory maps
         images = imageset.new_images(folder, (len(kept), *parts[0].images.shape[1:]))
         for position, index in enumerate(kept):

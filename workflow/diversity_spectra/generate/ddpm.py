@@ -15,7 +15,7 @@ from torch.nn import functional
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.generate.kind import Generator
-from diversity_spectra.generate.sources import is_blank
+from diversity_spectra.generate.sources import is_blank, pixels
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.resume import Resume
 from diversity_spectra.seeds import derive_seed
@@ -154,8 +154,8 @@ def _fold(images: torch.Tensor) -> torch.Tensor:
 
 def _unfold(images: torch.Tensor) -> np.ndarray:
     """(N, 4C, H/2, W/2) in [-1, 1] -> (N, H, W, C) uint8."""
-    pixels = functional.pixel_shuffle(images, UNSHUFFLE).clamp(-1, 1)
-    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    shuffled = functional.pixel_shuffle(images, UNSHUFFLE).clamp(-1, 1)
+    return np.stack([pixels(image) for image in ((shuffled + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()])
 
 
 class Trained:

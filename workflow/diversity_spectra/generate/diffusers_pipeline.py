@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from diversity_spectra.generate.captions import prompts_of, without_name
 from diversity_spectra.generate.kind import Generator, Source
-from diversity_spectra.settings import Content, Count, LocalPath, Name, key
+from diversity_spectra.settings import Absent, Content, Count, LocalPath, Name, key
 from diversity_spectra.work import Work
 
 if TYPE_CHECKING:
     import torch
 
     from diversity_spectra.imageset import ImageSet
+
+SCHEDULER = re.compile(r"^class (?!Flax)(\w+)\(.*\bSchedulerMixin\b", re.MULTILINE)
+
+
+@cache
+def schedulers() -> frozenset[str]:
+    """Names of diffusers' schedulers, read off its sources: importing these would import torch."""
+    sources = Path(find_spec("diffusers").submodule_search_locations[0], "schedulers").glob("scheduling_*.py")
+    return frozenset(name for source in sources for name in SCHEDULER.findall(source.read_text(encoding="utf-8")))
 
 
 def _local(model: str) -> str | None:
@@ -32,17 +47,22 @@ class DiffusersPipeline(Generator):
     )
     images_per_class: Count = key(100, description="synthetic images per class to generate")
     prompts: list[Annotated[str, Field(min_length=1)]] = key(
-        ["a photo of a {name}"], min_length=1, description="templates; {name} is the class, used in turn"
+        ["a photo of a {name}"], min_length=1, description="templates, used in turn; each with {name}, the class"
     )
     captions: Annotated[LocalPath | None, Content()] = key(
         None,
-        description="instead of prompts: a .yaml file with a list of captions for each class, or a text file with one a line",
+        description="instead of prompts: captions by class (.yaml; .csv, .tsv, .jsonl of class and caption), or templates,"
+        " one a line (.txt)",
+    )
+    words: Annotated[LocalPath | None, Content(), Absent(None)] = key(
+        None,
+        description="what {name} stands for where class folders are codes (n01440764: tench): .yaml, .csv or .jsonl",
     )
     negative_prompt: str = key("", description="what the images shall not show")
     guidance: float = key(7.5, ge=0, le=50, description="guidance scale; lower is more diverse")
     inference_steps: int = key(30, ge=1, le=1000, description="denoising steps per image")
     scheduler: Name | None = key(None, description="scheduler class in diffusers, or the pipeline's own")
-    image_size: int = key(512, ge=8, le=4096, description="side in pixels at which the pipeline works")
+    image_size: int = key(512, ge=8, le=4096, multiple_of=8, description="side in pixels at which the pipeline works")
     dtype: Literal["float32", "float16", "bfloat16"] = key("float32", description="precision of the pipeline")
     redraws: int = key(3, ge=0, le=100, description="further seeds tried for an image that comes out blank")
     shards: int = key(1, ge=1, le=10000, description="parts that may be generated side by side")
@@ -53,7 +73,27 @@ class DiffusersPipeline(Generator):
             raise ValueError(
                 f"{self.model!r} is no local folder, so it is a hub id: add `revision`, the commit (40 hex digits)"
             )
+        if Path(self.model).is_dir() and not Path(self.model, "model_index.json").is_file():
+            raise ValueError(f"{self.model}: no model_index.json in it, so no pipeline that diffusers saved")
         return self
+
+    @field_validator("prompts")
+    @classmethod
+    def _of_classes(cls, value: list[str]) -> list[str]:
+        without_name(value)
+        return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in schedulers():
+            close = ", ".join(difflib.get_close_matches(value, schedulers(), n=3))
+            raise ValueError(f"diffusers has no scheduler {value!r}" + (f"; similar: {close}" if close else ""))
+        return value
+
+    def prompts_of(self, classes: Sequence[str]) -> list[list[str]]:
+        """The prompts of each class. Raises `UserError` where a file has none for a class."""
+        return prompts_of(self.prompts, self.captions, self.words, classes)
 
     def count(self, classes: int) -> int:
         return self.images_per_class * classes

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diversity_spectra.data.folder import fitted
+from diversity_spectra.data.job import Fit
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.generate.kind import Generator
-from diversity_spectra.generate.sources import is_blank
+from diversity_spectra.generate.sources import is_blank, pixels
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.seeds import derive_seed
-from diversity_spectra.settings import read_yaml
 
 GPU_TILE = 8  # images of one call
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,7 +34,7 @@ class Pipeline:
         self.tile = 1 if device.type == "cpu" else GPU_TILE
         self.settings, self.real, self.seed = settings, real, seed
         self.classes = real.classes
-        self.prompts = prompts_of(settings, self.classes)
+        self.prompts = settings.prompts_of(self.classes)
         self.of_class = [np.flatnonzero(real.labels == label) for label in range(len(self.classes))]
         self.pipeline = _open(settings, device)
 
@@ -59,7 +60,7 @@ class Pipeline:
             drawn = self._call([rows[position] for position in open_rows])
             still_blank = []
             for position, image in zip(open_rows, drawn, strict=True):
-                images[position] = fit(image, self.real.images.shape[1:])
+                images[position] = fit(Image.fromarray(image), self.real.images.shape[1:])
                 blank = is_blank(image)
                 rows[position].update(kept=not blank, reason="blank" if blank else "")
                 if blank:
@@ -104,42 +105,16 @@ class Pipeline:
             options |= {"image": sources, "strength": self.settings.strength}
         else:
             options |= {"height": size, "width": size}
-        result = self.pipeline(**options).images[:wanted]
-        return [(np.nan_to_num(image) * 255).round().clip(0, 255).astype(np.uint8) for image in result]
+        try:
+            result = self.pipeline(**options).images[:wanted]
+        except (ValueError, TypeError, IndexError) as error:  # what pipelines raise on settings that they do not take
+            raise UserError(f"generator: {self.settings.model}: {str(error).splitlines()[0]}") from None
+        return [pixels(image) for image in result]
 
 
-def prompts_of(settings: Generator, classes: list[str]) -> list[list[str]]:
-    """The prompts of each class, which its images take in turn: the captions, or else the templates.
-
-    Raises `UserError` for a file that has none for a class.
-    """
-    templates = settings.prompts
-    if file := settings.captions:
-        if Path(file).suffix in (".yaml", ".yml"):
-            return _captions(file, classes)
-        templates = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not templates:
-            raise UserError(f"generator.captions {file}: no caption in this file")
-    return [[template.replace("{name}", name) for template in templates] for name in classes]
-
-
-def _captions(file: str, classes: list[str]) -> list[list[str]]:
-    found = {str(name): captions for name, captions in read_yaml(file).items()}
-    for name in classes:
-        captions = found.get(name)
-        if not (isinstance(captions, list) and captions and all(isinstance(text, str) for text in captions)):
-            raise UserError(f"generator.captions {file}: class {name!r} needs a list of captions")
-    return [found[name] for name in classes]
-
-
-def fit(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Scale an image (H, W, 3) uint8 to `shape` (h, w, c); grey where c is 1."""
-    picture = Image.fromarray(image)
-    if shape[2] == 1:
-        picture = picture.convert("L")
-    if picture.size != (shape[1], shape[0]):
-        picture = picture.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
-    return np.asarray(picture).reshape(shape)
+def fit(picture: Image.Image, shape: tuple[int, int, int], way: Fit = "crop") -> np.ndarray:
+    """A picture in RGB at `shape` (s, s, c), by the filter of the real images; grey where c is 1."""
+    return fitted(picture.convert("L") if shape[2] == 1 else picture, shape[0], way)
 
 
 def _enlarged(image: np.ndarray, size: int) -> Image.Image:
@@ -165,10 +140,7 @@ def _open(settings: Generator, device: torch.device):
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"generator.model {settings.model}: cannot be loaded ({str(error).splitlines()[0]})") from None
     if settings.scheduler:
-        scheduler = getattr(diffusers, settings.scheduler, None)
-        if scheduler is None or not hasattr(scheduler, "from_config"):
-            raise UserError(f"generator.scheduler: diffusers has no scheduler {settings.scheduler!r}")
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+        pipeline.scheduler = getattr(diffusers, settings.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     # Decoding a whole batch at once takes many times the memory of all the rest.
     if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):

@@ -35,7 +35,7 @@ class GeneratedImages(Generator):
     def open(self, trained: str | None, real: ImageSet, seed: int, device: torch.device) -> Source:
         from diversity_spectra.generate.given import Given
 
-        return Given(self.path, real)
+        return Given(self.path, real, seed)
 
     def told(self, pool_per_class: int) -> str:
         return f"Images given by the user ({self.path}); what their generator had seen is not known to the workflow."
