@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,46 @@ def test_images_do_not_depend_on_batch_or_shards(generator: Path, tmp_path: Path
         run(["join"], {"settings": {}, "inputs": {"shards": parts}, "out": str(joined)})
         both = imageset.load(joined)
         assert np.array_equal(both.images, one.images) and np.array_equal(both.labels, one.labels)
+
+
+KILLED = """
+import os, signal, sys
+from diversity_spectra.generate import ddpm
+pieces = 0
+draw = ddpm.Trained.draw
+def drawn(self, indices):
+    global pieces
+    pieces += 1
+    if pieces == 3:
+        os.kill(os.getpid(), signal.{signal})
+    return draw(self, indices)
+ddpm.Trained.draw = drawn
+from diversity_spectra.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("signal", "code", "kept"), [("SIGKILL", -9, 64), ("SIGTERM", 143, 96)])
+def test_a_killed_shard_goes_on_where_it_was(
+    generator: Path, tmp_path: Path, signal: str, code: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = {**SAMPLE, "images_per_class": 40}
+    inputs = {"generator": str(generator / "model"), "images": str(generator / "train")}
+    for name in ("whole", "killed"):
+        job = canonical({"settings": {"source": source}, "inputs": inputs, "out": name})
+        command = ["generate", "sample", "--batch-size", "32", "--save-every", "0", "--device", "cpu", "--job", job]
+        if name == "killed":
+            stopped = subprocess.run([sys.executable, "-c", KILLED.format(signal=signal), *command])
+            assert stopped.returncode == code and not Path(name).exists()
+        done = subprocess.run([sys.executable, "-m", "diversity_spectra.cli", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(Path(name, "spec.json").read_text())["resumed"] == (name == "killed")
+    assert f"resuming at step {kept} " in done.stderr and "32 of 120 images" not in done.stderr
+    for file in ("images.npy", "labels.npy"):
+        assert Path("whole", file).read_bytes() == Path("killed", file).read_bytes()
+    pd.testing.assert_frame_equal(imageset.read_manifest("whole"), imageset.read_manifest("killed"))
+    assert not list(Path("results/cache/.resume").iterdir()), "nothing is left behind"
 
 
 def test_a_batch_is_rounded_up_to_whole_tiles() -> None:

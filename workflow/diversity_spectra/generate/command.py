@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_device, add_job, add_threads, log, publish, read_job
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
 from diversity_spectra.generate.kind import Generator
+from diversity_spectra.work import npy_shape
+
+if TYPE_CHECKING:
+    from diversity_spectra.resume import Resume
 
 EXAMPLE = """example:
   diversity-spectra generate train --job '{"settings": {"source": {"kind": "ddpm", "train_steps": 100}},
@@ -33,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         if name != "join":
             add_device(step)
             add_threads(step)
-    steps.choices["train"].add_argument("--save-every", type=float, default=300, help="seconds between saved states")
+    for name in ("train", "sample"):
+        steps.choices[name].add_argument("--save-every", type=float, default=300, help="seconds between saved states")
     steps.choices["sample"].add_argument("--batch-size", type=int, default=64, help="images at a time")
     parser.epilog = EXAMPLE
 
@@ -59,23 +66,41 @@ def _train(arguments: argparse.Namespace) -> None:
 def _sample(arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
     from diversity_spectra.generate.sources import pieces
+    from diversity_spectra.resume import Resume
 
     job = read_job(arguments, DrawShard)
     real = imageset.load(job.images)
     device = devices.choose(arguments.device if job.takes_device() else "cpu", arguments.threads)
+    resume = Resume(job.key, "shard", arguments.save_every)
     with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
         source = job.source.open(job.generator, real, job.seed, device)
         shard, shards = job.shard
         # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
         indices = np.arange(source.count(real))[shard::shards]
-        images = imageset.new_images(result.folder, (len(indices), *real.images.shape[1:]))
-        rows: list[dict] = []
-        for piece in pieces(indices, arguments.batch_size, source.tile):
-            images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
-            rows += made
-            log.info("%d of %d images", len(rows), len(indices))
+        rows, images = _drawn_before(resume, (len(indices), *real.images.shape[1:]))
+        with resume.watching():
+            for piece in pieces(indices[len(rows) :], arguments.batch_size, source.tile):
+                images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
+                rows += made
+                log.info("%d of %d images", len(rows), len(indices))
+                if resume.due() and len(rows) < len(indices):
+                    images.flush()
+                    resume.save({"step": len(rows), "rows": rows})
         images.flush()
+        shutil.move(images.filename, result.folder / "images.npy")
+        images = np.load(result.folder / "images.npy", mmap_mode="r+", allow_pickle=False)
         _save(result.folder, images, rows, real, job.source)
+        result.facts["resumed"] = resume.resumed
+    resume.clear()
+
+
+def _drawn_before(resume: Resume, shape: tuple[int, int, int, int]) -> tuple[list[dict], np.ndarray]:
+    """Manifest rows of the images that are drawn already, and the memory map (N, H, W, C) that holds them, beside the state."""
+    folder = resume.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if (state := resume.load()) and npy_shape(folder / "images.npy") == shape:
+        return state["rows"], np.load(folder / "images.npy", mmap_mode="r+", allow_pickle=False)
+    return [], imageset.new_images(folder, shape)
 
 
 def _join(arguments: argparse.Namespace) -> None:

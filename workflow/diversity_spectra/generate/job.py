@@ -59,7 +59,7 @@ class DrawShard(Job):
         return self.source.on_device
 
     def options(self, execution: dict) -> dict[str, object]:
-        return {"--batch-size": execution["generate_batch"]}
+        return {"--batch-size": execution["generate_batch"], "--save-every": execution["save_every"]}
 
     def work(self, sets: Sets, results: int = 1) -> Work:
         return self.source.drawing(sets.work("", sets.shape(self.out)))
