@@ -151,8 +151,9 @@ def test_averaged_weights_are_the_moving_average_over_the_steps(workdir: Path) -
     steps: list[torch.Tensor] = []
     last = trained(RECIPE, lambda model: steps.append(model.fc1.weight.detach().clone()))
     average = steps[0]
-    for weight in [*steps[1:], last.fc1.weight.detach()]:
-        average = 0.8 * average + 0.2 * weight
+    for step, weight in enumerate([*steps[1:], last.fc1.weight.detach()], 1):
+        kept = min(0.8, 1 - (1 + step) ** (-2 / 3))
+        average = kept * average + (1 - kept) * weight
     found = trained(settings, lambda model: None).fc1.weight
     torch.testing.assert_close(found, average, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found, last.fc1.weight, rtol=1e-4, atol=1e-6)
@@ -194,6 +195,28 @@ def test_every_image_is_seen_once_per_epoch() -> None:
         indices, order, epoch = training._indices(step, 7, 35, 0, order, epoch)
         seen += indices.tolist()
     assert all(sorted(seen[start : start + 35]) == list(range(35)) for start in (0, 35, 70))
+
+
+def test_the_average_of_a_short_training_is_trained(workdir: Path) -> None:
+    accuracies = []
+    images = imageset.load("train")
+    for ema in (0.0, 0.999):
+        torch.manual_seed(0)
+        model = models.create(MLP, 2)
+        batches = Images(images.images, images.labels, MLP, models.normalisation(model), torch.device("cpu"))
+        training.train(model, batches, recipe(steps=60, dropout=0.0, weight_decay=0.0, lr=1e-3, ema=ema), 0, Watch())
+        with torch.no_grad():
+            logits = model(batches.batch(torch.arange(40))[0])
+        accuracies.append((logits.argmax(1) == batches.labels).float().mean().item())
+    assert accuracies == [1, 1]
+
+
+def test_the_average_slows_down_as_that_of_timm() -> None:
+    from timm.utils import ModelEmaV3
+
+    theirs = ModelEmaV3(torch.nn.Linear(1, 1), decay=0.95, use_warmup=True)
+    for step in (0, 1, 5, 88, 89, 1000):
+        assert training.average_decay(step, recipe(ema=0.95)) == pytest.approx(theirs.get_decay(step + 1))
 
 
 KILLED = """

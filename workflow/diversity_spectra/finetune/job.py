@@ -93,7 +93,10 @@ class Recipe(Settings):
         False, description="torch.compile: pays in long trainings on GPUs, differs in the last bits"
     )
     ema: Annotated[float, Absent(0.0)] = key(
-        0.0, ge=0, lt=1, description="keep the moving average of the weights, e.g. 0.999; 0 = the last weights"
+        0.0,
+        ge=0,
+        lt=1,
+        description="keep the moving average of the weights, slowing down to e.g. 0.999; 0 = the last weights",
     )
     flip: bool = key(False, description="mirror half of the images at random in every condition (not for digits)")
     label_smoothing: float = key(0.0, ge=0, lt=1, description="label smoothing in every condition")

@@ -39,6 +39,14 @@ def learning_rate(step: int, recipe: Training) -> float:
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def average_decay(step: int, recipe: Training) -> float:
+    """What the moving average keeps of itself at a step, from 0 on: it starts as the weights and slows down to `ema`.
+
+    As timm's `ModelEmaV3` with warm-up does; otherwise a short training ends near the weights that it began with.
+    """
+    return min(recipe.ema, 1 - (1 + step) ** (-2 / 3))
+
+
 def decay_factor(recipe: Training) -> float:
     """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by.
 
@@ -47,7 +55,7 @@ def decay_factor(recipe: Training) -> float:
     product = average = 1.0
     for step in range(recipe.steps):
         product *= 1 - learning_rate(step, recipe) * recipe.weight_decay
-        ema = recipe.ema if step else 0.0
+        ema = average_decay(step, recipe)
         average = ema * average + (1 - ema) * product
     return average
 
@@ -70,8 +78,11 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-    ema = recipe.ema
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+
+    def averaged(kept: list, new: list, step: torch.Tensor) -> None:
+        get_ema_multi_avg_fn(average_decay(int(step), recipe))(kept, new, step)
+
+    average = AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if recipe.ema else None
     batch, steps = recipe.batch_size, recipe.steps
     outcome = Outcome([], False)
     start, micro = 0, batch
