@@ -72,7 +72,8 @@ def _pretrained(arguments: argparse.Namespace) -> None:
             model = models.create(job.network, 1000, job.weights)
             state, result.facts["commit"] = model.state_dict(), models.hub_commit(model)
         else:
-            state = models.read_weights(job.weights, job.network.architecture)
+            network = job.network
+            state = models.fitting(models.create(network, 1000), job.weights, network.architecture)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, result.folder / "model.safetensors")
     resume.clear()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
+from collections import Counter
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +17,8 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import Network
 from diversity_spectra.finetune.networks import NETWORKS
 
+# Where checkpoints keep the weights, the averaged ones first.
+WRAPPED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "module")
 HUB = re.compile(r"hub(@(?P<commit>[0-9a-f]{40}))?")
 WITHOUT_HUB = (
     "; without the hub: `weights: none` or a file (`diversity: {embedding: none}` or `tf_efficientnet_lite0:embedded`),"
@@ -122,7 +128,10 @@ def dropout_places(model: nn.Module) -> list[str]:
 
 
 def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
-    """Tensors by name, from the embedded package, a .safetensors file, or a PyTorch file read without pickle's code."""
+    """Tensors by name, from the embedded package, a .safetensors file, or a PyTorch file read without pickle's code.
+
+    Of a checkpoint with averaged weights, those: timm evaluates them too.
+    """
     if weights == "embedded":
         return _embedded(architecture)
     path = Path(weights)
@@ -133,13 +142,19 @@ def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        # Training scripts, timm's among them, keep their arguments beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # the formats' readers raise many kinds
-        raise UserError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from None
-    for key in ("state_dict", "model", "module"):
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: cannot be read as weights without running its code ({reason}); save model.state_dict() alone, as"
+            " .safetensors"
+        ) from None
+    for key in WRAPPED:
         if isinstance(state.get(key), dict):
             state = state[key]
-    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
 
 
 def _embedded(architecture: str) -> dict[str, torch.Tensor]:
@@ -165,20 +180,59 @@ def _embedded(architecture: str) -> dict[str, torch.Tensor]:
 
 def load_weights(model: nn.Module, weights: str, architecture: str, *, strict_head: bool) -> None:
     """Load by name and shape. The classifier may differ unless `strict_head`; anything else that does is an error."""
-    state = read_weights(weights, architecture)
     own = model.state_dict()
-    head = model.get_classifier()
-    names = {name for name, module in model.named_modules() if module is head}
-    is_head = {key for key in own if key.rsplit(".", 1)[0] in names}
-    wrong = [
-        f"{key} is {tuple(state[key].shape) if key in state else 'missing'}, expected {tuple(own[key].shape)}"
-        for key in own
-        if (key not in state or state[key].shape != own[key].shape) and (strict_head or key not in is_head)
+    state = fitting(model, weights, architecture, strict_head=strict_head)
+    model.load_state_dict({key: value for key, value in state.items() if value.shape == own[key].shape}, strict=False)
+
+
+def fitting(model: nn.Module, weights: str, architecture: str, *, strict_head: bool = False) -> dict[str, torch.Tensor]:
+    """Tensors of a file by the names of a network, its own classifier among them.
+
+    Raises `UserError` where others than those of the classifier are missing or of another shape; these too if `strict_head`.
+    """
+    state = named_as(model, read_weights(weights, architecture))
+    if wrong := misfits(model, state, strict_head):
+        raise UserError(
+            f"{weights} does not fit {architecture} in {len(wrong)} tensors, the first: {wrong[0]}; it needs timm's names"
+            " and shapes"
+        )
+    own = model.state_dict()
+    return {key: value for key, value in state.items() if key in own}
+
+
+def misfits(model: nn.Module, state: dict[str, torch.Tensor], strict_head: bool = False) -> list[str]:
+    """Which tensors of a network lack their like in a state, in words; those of the classifier only if `strict_head`."""
+    return [
+        f"{key} is {tuple(state[key].shape) if key in state else 'missing'}, expected {tuple(tensor.shape)}"
+        for key, tensor in model.state_dict().items()
+        if (key not in state or state[key].shape != tensor.shape) and (strict_head or not _in_head(model, key))
     ]
-    if wrong:
-        raise UserError(f"{weights} does not fit {architecture} in {len(wrong)} tensors, the first: {wrong[0]}")
-    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
-    model.load_state_dict(fitting, strict=False)
+
+
+def _in_head(model: nn.Module, key: str) -> bool:
+    """Whether a tensor belongs to the classifier, which may be several modules."""
+    heads = model.pretrained_cfg.get("classifier") or ()
+    return key.startswith(tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads)))
+
+
+def named_as(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state with the names of a network: without what wrappers put before them (DDP, torch.compile, Lightning, averages).
+
+    What then fits in name or shape still not goes through timm's own filter, which knows earlier names and other sizes of
+    the image.
+    """
+    own = set(model.state_dict())
+    prefixes: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        prefixes.update(".".join(parts[:k]) for k in range(len(parts)) if ".".join(parts[k:]) in own)
+    if prefix := prefixes.most_common(1)[0][0] if prefixes else "":
+        state = {name.removeprefix(f"{prefix}."): tensor for name, tensor in state.items()}
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert and misfits(model, state):
+        with suppress(Exception):  # what it cannot convert does not fit, and is said to
+            state = convert(dict(state), model)
+    return state
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

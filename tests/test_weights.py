@@ -1,0 +1,120 @@
+"""Checkpoints as training scripts leave them, and classifiers of any kind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diversity_spectra.cli import main
+from diversity_spectra.errors import UserError
+from diversity_spectra.finetune import models
+from diversity_spectra.finetune.job import Network
+from diversity_spectra.jobs import canonical
+
+RESNET = Network(architecture="test_resnet", image_size=32)
+
+
+def made(network: Network = RESNET, classes: int = 3, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return models.create(network, classes)
+
+
+def wrappers(state: dict[str, torch.Tensor], old: dict[str, torch.Tensor]) -> dict[str, dict]:
+    """The same weights as several training scripts leave them. old: the weights that an average stands beside."""
+
+    def under(prefix: str) -> dict[str, torch.Tensor]:
+        return {prefix + name: tensor for name, tensor in state.items()}
+
+    return {
+        "plain": state,
+        "timm": {"arch": "x", "epoch": 3, "state_dict": old, "state_dict_ema": state, "args": argparse.Namespace(lr=1)},
+        "torchvision": {"model": old, "optimizer": {}, "model_ema": under("module."), "epoch": 1},
+        "lightning": {"state_dict": {**under("model."), "criterion.weight": torch.ones(3)}, "global_step": 5},
+        "ddp": under("module."),
+        "compiled": under("_orig_mod."),
+        "compiled in ddp": {"model": under("module._orig_mod.")},
+        "average": {"n_averaged": torch.tensor(3), **under("module.")},
+        "nested": {"state_dict": under("net.backbone.")},
+    }
+
+
+@pytest.mark.parametrize("kind", list(wrappers({}, {})))
+@pytest.mark.parametrize("network", [RESNET, Network(architecture="mlp_small", image_size=28)], ids=["resnet", "mlp"])
+def test_a_checkpoint_is_read_whoever_wrote_it(kind: str, network: Network, tmp_path: Path) -> None:
+    theirs, old = made(network), made(network, seed=1)
+    torch.save(wrappers(theirs.state_dict(), old.state_dict())[kind], tmp_path / "weights.pth")
+    found = models.create(network, 3, str(tmp_path / "weights.pth"))
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in found.state_dict().items())
+
+
+def test_a_transformer_takes_weights_of_another_image_size(tmp_path: Path) -> None:
+    small, large = (Network(architecture="test_vit", image_size=side) for side in (64, 96))
+    theirs = made(small)
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    found = models.create(large, 3, str(tmp_path / "weights.safetensors"))
+    assert found.pos_embed.shape != theirs.pos_embed.shape and torch.equal(found.cls_token, theirs.cls_token)
+    # An embedding that is the same everywhere stays so at any size.
+    with torch.no_grad():
+        theirs.pos_embed.fill_(0.25)
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    found = models.create(large, 3, str(tmp_path / "weights.safetensors"))
+    torch.testing.assert_close(found.pos_embed, torch.full_like(found.pos_embed, 0.25))
+
+
+@pytest.mark.parametrize(
+    "architecture", ["crossvit_tiny_240", "levit_128s", "repvit_m0_9", "deit_tiny_distilled_patch16_224"]
+)
+def test_a_classifier_of_several_modules_may_differ(architecture: str) -> None:
+    with torch.device("meta"):
+        own, other = (
+            models.create(Network(architecture=architecture, image_size=240 if "240" in architecture else 224), classes)
+            for classes in (3, 10)
+        )
+    assert models.misfits(own, other.state_dict()) == []
+    assert models.misfits(own, other.state_dict(), strict_head=True)
+
+
+def test_a_classifier_of_another_size_is_drawn_anew(tmp_path: Path) -> None:
+    save_file(made(classes=10).state_dict(), tmp_path / "weights.safetensors")
+    found = models.create(RESNET, 3, str(tmp_path / "weights.safetensors"))
+    assert torch.equal(next(found.parameters()), next(made(classes=10).parameters())) and found.fc.out_features == 3
+    with pytest.raises(UserError, match=r"does not fit test_resnet in 2 tensors, the first: fc\.weight is"):
+        models.load_weights(found, str(tmp_path / "weights.safetensors"), "test_resnet", strict_head=True)
+
+
+def test_prepared_weights_have_the_names_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what dW is taken from, matrix by matrix."""
+    monkeypatch.chdir(tmp_path)
+    theirs = made()
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}}, "mine.ckpt")
+    settings = {"network": {"architecture": "test_resnet", "image_size": 32}, "weights": "mine.ckpt"}
+    job = canonical({"settings": settings, "inputs": {}, "out": "out"})
+    assert main(["finetune", "pretrained", "--job", job]) == 0
+    found = load_file("out/model.safetensors")
+    assert found.keys() == theirs.state_dict().keys() and torch.equal(found["fc.weight"], theirs.fc.weight)
+    assert json.loads(Path("out/spec.json").read_text())["settings"]["weights"] == "mine.ckpt"
+
+
+def test_names_that_nobody_knows_are_one_line(tmp_path: Path) -> None:
+    save_file({"encoder.layer.0.weight": torch.ones(3, 3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="it needs timm's names and shapes") as error:
+        models.create(RESNET, 3, str(tmp_path / "weights.safetensors"))
+    assert len(str(error.value).splitlines()) == 1
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("executed"),)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": made().state_dict(), "callbacks": Evil()}, "weights.ckpt")
+    with pytest.raises(UserError, match=r"without running its code .* save model\.state_dict\(\) alone"):
+        models.create(RESNET, 3, "weights.ckpt")
+    assert not Path("executed").exists()
