@@ -168,6 +168,21 @@ def test_conditions_have_readable_names() -> None:
     assert "synthetic-replaced-0.5" in names
 
 
+def test_factors_of_the_recipe_are_worked_out(tiny: dict) -> None:
+    asked = {"steps": [0.5, 0.001], "lr": [2.0], "label_smoothing": [0.1]}
+    tiny["models"][1]["conditions"] = {"optimisation": asked}
+    found = {condition.name: condition.training for condition in parse(tiny).models[1].expanded()[1:]}
+    assert found == {
+        "steps-0.5x": {"steps": 30},
+        "steps-0.001x": {"steps": 1},
+        "lr-2x": {"lr": 0.002},
+        "label_smoothing-0.1": {"label_smoothing": 0.1},
+    }
+    with pytest.raises(ConfigError, match="a factor of 1 is the baseline"):
+        asked["steps"] = [1.0]
+        parse(tiny)
+
+
 @pytest.mark.parametrize("command", [["diversity-spectra", "check"], ["snakemake", "-n"]])
 def test_a_bad_file_ends_in_three_seconds_without_traceback(tmp_path: Path, tiny: dict, command: list[str]) -> None:
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump({**tiny, "copies": 0, "modles": []}))

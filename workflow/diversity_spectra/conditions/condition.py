@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from diversity_spectra.augment.job import DataRecipe
 
-# baseline: what all others are compared with. control: a regulariser that data are compared with. data: other training
-# data. other: all that stands in the tables and is compared with nothing.
-Role = Literal["baseline", "control", "data", "other"]
+# baseline: what all others are compared with. control: a regulariser that data are compared with. progress: the same
+# training carried further or less far, which regularisers and data are told from. data: other training data. other: all
+# that stands in the tables and is compared with nothing.
+Role = Literal["baseline", "control", "progress", "data", "other"]
 LONGEST = 120  # characters of a name: with its key and those of other tables it has to fit a path
 
 
@@ -19,8 +20,8 @@ LONGEST = 120  # characters of a name: with its key and those of other tables it
 class Condition:
     """One technique, or several, at one strength. `strength` is None where the family has no single one.
 
-    training: what of the recipe of the training is another than that of the baseline. checkpoint: the user's own weights,
-    in whose place nothing is trained.
+    training: what of the recipe of the training is another than that of the baseline. factors: numbers of the recipe that
+    are multiplied. checkpoint: the user's own weights, in whose place nothing is trained.
     """
 
     name: str
@@ -28,8 +29,18 @@ class Condition:
     kind: str = ""
     strength: float | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
     data: DataRecipe = field(default_factory=DataRecipe)
     checkpoint: str | None = None
+
+    def within(self, recipe: Any) -> Self:
+        """The same with its factors worked out for a recipe; whole numbers stay whole, and at least 1."""
+        numbers = {name: getattr(recipe, name) for name in self.factors}
+        scaled = {
+            name: max(1, round(number * self.factors[name])) if isinstance(number, int) else number * self.factors[name]
+            for name, number in numbers.items()
+        }
+        return replace(self, training={**self.training, **scaled}, factors={})
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class TrainedModel(Recipe, Network):
     conditions: Conditions = key(Conditions(), description="what is compared")
 
     def expanded(self) -> list[Condition]:
-        return expand(self.conditions)
+        return [condition.within(self) for condition in expand(self.conditions)]
 
     @field_validator("weights")
     @classmethod

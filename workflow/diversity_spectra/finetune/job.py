@@ -82,7 +82,7 @@ class Network(Settings):
 class Recipe(Settings):
     """How a network is trained, whatever the condition."""
 
-    steps: Count = key(description="optimiser steps, the same for every condition")
+    steps: Count = key(description="optimiser steps, the same for every condition but those of `optimisation`")
     batch_size: int = key(32, ge=1, le=65536, description="images per step")
     lr: Positive = key(description="peak learning rate of AdamW", le=10)
     warmup: float = key(0.1, ge=0, lt=1, description="share of the steps with rising learning rate; then cosine to 0")

@@ -37,5 +37,5 @@ def expand(augmentation: Settings, conditions: Settings) -> Iterator[Condition]:
 
 
 FAMILY = Family(
-    "augmentation", "data", 3, expand, Augmentation, Augmentation(), "augmentations, each alone", colour=2, marker="^"
+    "augmentation", "data", 4, expand, Augmentation, Augmentation(), "augmentations, each alone", colour=2, marker="^"
 )

@@ -14,6 +14,6 @@ def expand(checkpoints: dict[str, str], conditions: Settings) -> Iterator[Condit
 
 
 FAMILY = Family(
-    "checkpoint", "other", 6, expand, dict[Name, LocalPath], {},
+    "checkpoint", "other", 7, expand, dict[Name, LocalPath], {},
     "your own trained weights by name (.safetensors, or .pth read with weights_only)", colour=5, marker="X",
 )  # fmt: skip

@@ -54,4 +54,4 @@ def expand(combinations: list[Combination], conditions: Settings) -> Iterator[Co
         yield one(combination, conditions)
 
 
-FAMILY = Family("combinations", "other", 5, expand, list[Combination], [], "techniques together", colour=9, marker="P")
+FAMILY = Family("combinations", "other", 6, expand, list[Combination], [], "techniques together", colour=9, marker="P")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from diversity_spectra.conditions import FAMILIES
 from diversity_spectra.report.marks import NUMBERS, number_key, numbered, write_number
 from diversity_spectra.report.material import CONTROLS, SCALES, Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
@@ -127,7 +128,7 @@ def quadrants(material: Material, model: str) -> Drawing:
         f"Change of one measure against change of another, mean over layers, for {MATRICES[matrix]}; from the baseline's "
         f"mean, in units of the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); "
         f"marks: means with {material.confidence} intervals, larger where a technique is stronger; lines lead from "
-        f"the baseline through rising strengths{NUMBERS if numbers else ''}. Techniques in the same "
+        f"the baseline through rising strengths, but for factors of steps and rate{NUMBERS if numbers else ''}. Techniques in the same "
         "quadrant change the spectrum the same way; a single run within the grey square (±2) cannot be told from noise. "
         f"Axes are compressed where shifts exceed {FAR:g}."
     )
@@ -160,7 +161,7 @@ def _trail(
     ax.plot(
         own[names[0]], own[names[1]], ".", color=colour, alpha=0.3, ms=3, mew=0, zorder=1, rasterized=len(own) > 300
     )
-    if group["strength"].notna().all() and family != "baseline":
+    if group["strength"].notna().all() and FAMILIES[family].role not in ("baseline", "progress"):
         path = np.array([(0.0, 0.0), *((x["mean"][name], y["mean"][name]) for name in known)])
         ax.plot(*path.T, color=colour, lw=0.8, alpha=0.8, zorder=2)
     sizes = np.linspace(3.5, 6, len(known)) if len(known) > 1 else [4.5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from diversity_spectra.conditions import FAMILIES
+from diversity_spectra.conditions import FAMILIES, of_role
 from diversity_spectra.generate.kinds import KINDS as GENERATORS
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
@@ -26,6 +26,8 @@ def summary(material: Material) -> list[tuple[str, str]]:
     trained = f"{len(runs)} runs: {counted([len(material.models)], 'network')}, {len(conditions)} conditions in all"
     if "steps" in runs:
         trained += "; all conditions of a network take the same number of optimiser steps"
+        if conditions["family"].isin(of_role("progress")).any():
+            trained += ", but those whose steps are varied"
     facts = [("Runs", trained + ".")]
     if config:
         facts.append(("Training images", _data(config["data"], material)))
