@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 from worlds import DATA_FAMILIES, world
 
-from diversity_spectra.compare.benefits import by_run
+from diversity_spectra.compare.benefits import benefits, by_run
 from diversity_spectra.compare.claims import Missing
-from diversity_spectra.compare.metric import _add_diversity
+from diversity_spectra.compare.metric import _add_diversity, mean_alpha
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 
@@ -75,7 +75,7 @@ def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
     middle = baseline.loc[spectra.loc[turned, "layer"]].to_numpy()
     spectra.loc[turned, measures] = np.maximum(2 * middle - spectra.loc[turned, measures], 1e-3)
     results = compare(tables, FAST)
-    assert results["metric"]["regularisation_gain"].isna().all()
+    assert results["metric"]["length_along_dropout"].isna().all()
     assert results["claims"].set_index("claim")["verdict"]["b"] == "inconclusive"
     found = missing(results, "b")[Missing.OPPOSED]
     assert found["family"] == "dropout" and found["strengths"][1] == 0.5
@@ -151,7 +151,7 @@ def test_planted_dropout_rate_is_recovered(seeds):
 def test_metric_finds_gains_and_efficiency():
     metric = compare(world("supported"), FAST)["metric"].set_index("condition")
     data = metric[metric["family"].isin(DATA_FAMILIES)]
-    assert (data["regularisation_gain_low"] > 0).all()
+    assert (data["length_along_dropout_low"] > 0).all()
     assert metric["diversity_gain_embedding"]["synthetic-1.0"] == pytest.approx(0.8)
     assert metric["diversity_gain_pixel"]["synthetic-1.0"] == pytest.approx(0.4)
     # No added diversity, no efficiency: a ratio to nothing is not a number.
@@ -173,7 +173,7 @@ def test_validation_ranks_predictors():
     row = table.query("scope == 'data' and benefit == 'ood_accuracy'").set_index("predictor")
     assert row["correlation"]["diversity_gain_embedding"] > 0.8
     assert row["low"]["diversity_gain_embedding"] > 0
-    assert row["correlation"]["diversity_gain_embedding"] > row["correlation"]["regularisation_gain"]
+    assert row["correlation"]["diversity_gain_embedding"] > row["correlation"]["length_along_dropout"]
 
 
 def test_an_unknown_error_of_the_diversity_is_not_a_vanishing_one():
@@ -189,13 +189,13 @@ def test_an_unknown_error_of_the_diversity_is_not_a_vanishing_one():
 
 def test_intervals_of_the_diversity_follow_the_level():
     table = world("supported")["diversity"]
-    sets, drawn = pd.DataFrame({"training_set": ["synthetic-1.0"], "regularisation_gain": 1.0}), np.ones((100, 1))
+    sets, drawn = pd.DataFrame({"training_set": ["synthetic-1.0"], "length_along_dropout": 1.0}), np.ones((100, 1))
     width = {}
     for level in (0.05, 0.5):
         metric = sets.copy()
         _add_diversity(metric, drawn, table, "real", Options(level=level))
         width[level] = float((metric["diversity_gain_pixel_high"] - metric["diversity_gain_pixel_low"]).iloc[0])
-    assert width[0.5] / width[0.05] == pytest.approx(0.6745 / 1.96, rel=1e-3)
+    assert width[0.5] / width[0.05] == pytest.approx(0.7407 / 2.7764, rel=1e-3)
 
 
 def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
@@ -204,6 +204,31 @@ def test_the_error_of_the_baselines_diversity_cancels_between_two_other_sets():
     vague = tables["diversity"].copy()
     vague.loc[vague["training_set"] == "real", ["low", "high"]] = 0.0, 100.0
     assert details(compare({**tables, "diversity": vague}, FAST), "c") == known
+
+
+@pytest.mark.parametrize("runs", [3, 8])
+def test_one_noisy_condition_and_benefit_decide_no_more_than_the_level(runs):
+    """In null worlds the test accuracy of one condition, and nothing else of it, varies three times as much."""
+    rng = np.random.default_rng(runs)
+    names = ["baseline", "noisy", "other"]
+    frame = pd.DataFrame([(name, seed) for name in names for seed in range(runs)], columns=["condition", "seed"])
+    sets = pd.concat([frame.assign(shift="none"), frame.assign(shift="natural")], ignore_index=True)
+    sd = np.where((sets["condition"] == "noisy") & (sets["shift"] == "none"), 0.03, 0.01)
+    decided = []
+    for _ in range(1000):
+        scores = sets.assign(accuracy=0.9 + sd * rng.standard_normal(len(sets)), ece=0.1)
+        _, low, high = benefits(scores, names).contrast({"noisy": 1.0, "other": -1.0}, "id_accuracy", 0.05)
+        decided.append(low > 0 or high < 0)
+    print(f"{runs} runs: {100 * np.mean(decided):.1f} % of 1000 null worlds decided")
+    assert np.mean(decided) < 0.07
+
+
+def test_mean_alpha_leaves_out_the_classifier_and_small_matrices():
+    rows = [("fc1", 0, 256, 2.0), ("fc2", 1, 49, 9.0), ("head", 2, 100, 9.0)]
+    table = pd.DataFrame(rows, columns=["layer", "depth", "num_evals", "alpha"]).assign(matrix="W", seed=0)
+    table = pd.concat([table.assign(condition="a"), table.assign(condition="b", alpha=table["alpha"] + 0.5)])
+    assert mean_alpha(table).to_dict() == {"a": 2.0, "b": 2.5}
+    assert mean_alpha(table[table["layer"] != "fc1"]).empty
 
 
 def test_out_of_distribution_kinds_weigh_the_same_and_not_sets():

@@ -413,7 +413,7 @@ def test_effect_and_reason_of_a_claim_agree(material: Material) -> None:
 def test_what_the_metric_predicts_is_said() -> None:
     rows = [
         ("data", predictor, benefit, r, r - 0.3, r + 0.3, 9)
-        for predictor, r in (("regularisation_gain", 0.2), ("mean_alpha_shift", -0.4))
+        for predictor, r in (("length_along_dropout", 0.2), ("mean_alpha_shift", -0.4))
         for benefit in ("ood_accuracy", "calibration")
     ]
     table = pd.DataFrame(rows, columns=["scope", "predictor", "benefit", "correlation", "low", "high", "n"])

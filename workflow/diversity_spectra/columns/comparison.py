@@ -138,7 +138,7 @@ DIVERSITY_GAIN = Column(
 )
 EFFICIENCY = Column(
     "noise sd / nat",
-    "regularisation_gain / diversity_gain; empty where the interval of the latter holds 0 or is not known",
+    "length_along_dropout / diversity_gain; empty where the interval of the latter holds 0 or is not known",
     "compare.metric.metric_table",
 )
 WITH_EMBEDDING = "an embedding (`diversity.embedding`)"
@@ -162,7 +162,7 @@ METRIC = {
     "{dropout,weight_decay}_beyond": Column(
         "", "the nearest point is the strongest strength swept", "compare.metric.metric_table"
     ),
-    "regularisation_gain{,_low,_high}": Column(
+    "length_along_dropout{,_low,_high}": Column(
         "noise sd",
         "<shift, f> / |f|, f the direction of dropout: signed length along it",
         "compare.metric.signed_length",
@@ -175,7 +175,11 @@ METRIC = {
     "efficiency_embedding{,_low,_high}": Column(
         EFFICIENCY.unit, "the same by the embedding", EFFICIENCY.source, WITH_EMBEDDING
     ),
-    "mean_alpha_shift": Column("1", "shift of `alpha` of `W`, mean over layers", "compare.metric.metric_table"),
+    "mean_alpha_shift": Column(
+        "1",
+        "shift of `alpha` of `W`, mean over layers of 50 eigenvalues or more, the classifier left out",
+        "compare.metric.mean_alpha",
+    ),
     "{id,natural,corruption}_accuracy_gain{,_low,_high}": Column(
         "share",
         "accuracy minus that of the baseline: on the test set, on natural shifts, on corruptions (mean over sets)",
@@ -243,6 +247,8 @@ GAINS = {
     "conditions": Column("conditions", "conditions of the family, whose gains are averaged", "sweep.combine.gains"),
     "benefit": Column("", "accuracy or calibration on a kind of test set", "compare.benefits.benefits"),
     "gain": Column("share", "mean over the family's conditions minus the baseline's mean", "sweep.combine.gains"),
-    "{low,high}": Column("share", "its interval at 1 - level, variance pooled over conditions", "sweep.combine.gains"),
+    "{low,high}": Column(
+        "share", "its interval at 1 - level, each condition with its own variance", "sweep.combine.gains"
+    ),
     "n": Column("runs", "runs behind the gain, the baseline's included", "sweep.combine.gains"),
 }

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.shift import group_means
 
 KINDS = ("none", "natural", "corruption")  # of test sets, by how they are shifted from the training images
@@ -22,6 +21,7 @@ BENEFITS = {
     "calibration": ("ece", "none"),
     "ood_calibration": ("ece", "ood"),
 }
+ROUNDING = 1e-10  # of a score: smaller differences between runs are none
 SIGNS = {"accuracy": 1.0, "ece": -1.0}  # the expected calibration error is better the lower it is
 
 
@@ -30,22 +30,30 @@ class Benefits:
     """Means over the runs of each condition and their variances.
 
     conditions: names, in the caller's order, the baseline first. mean, variance (conditions, benefits): the mean over
-    runs and its variance; NaN where not measured. n (conditions,): runs. df: degrees of freedom of the variances.
+    runs and its variance; NaN where not measured. freedom (conditions, benefits): degrees of freedom of the variances.
+    n (conditions,): runs.
     """
 
     conditions: list[str]
     mean: np.ndarray
     variance: np.ndarray
+    freedom: np.ndarray
     n: np.ndarray
-    df: float
 
     def contrast(self, weights: dict[str, float], benefit: str, level: float) -> tuple[float, float, float]:
-        """Weighted sum of condition means with its interval at 1 - level: (effect, low, high), NaN if not known."""
+        """Weighted sum of condition means with its interval at 1 - level: (effect, low, high), NaN if not known.
+
+        Student's with the degrees of freedom of Welch (1947, doi 10.1093/biomet/34.1-2.28) and Satterthwaite: each
+        condition varies in each benefit in its own way.
+        """
         column = list(BENEFITS).index(benefit)
         rows = [self.conditions.index(name) for name in weights]
         factors = np.array(list(weights.values()))
         effect = float(factors @ self.mean[rows, column])
-        half = stats.t.ppf(1 - level / 2, max(self.df, 1)) * np.sqrt(float(factors**2 @ self.variance[rows, column]))
+        parts = factors**2 * self.variance[rows, column]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            df = parts.sum() ** 2 / (parts**2 / self.freedom[rows, column]).sum()
+        half = stats.t.ppf(1 - level / 2, df) * np.sqrt(parts.sum())
         return effect, effect - half, effect + half
 
     def gain(self, condition: str, benefit: str, level: float) -> tuple[float, float, float]:
@@ -73,10 +81,13 @@ def benefits(evaluation: pd.DataFrame, conditions: list[str]) -> Benefits:
     per_run = pd.DataFrame({name: scores[score][kind] for name, (score, kind) in BENEFITS.items()})
     group = per_run.index.get_level_values("condition").map(conditions.index).to_numpy(dtype=int)
     values = per_run.to_numpy(dtype=float)
-    noise = fit(values, group, np.arange(len(BENEFITS)))
-    factor = np.ones(len(conditions))
-    factor[: len(noise.factor)] = noise.factor
     mean, count = group_means(values, group, len(conditions))
+    square, _ = group_means((values - mean[group]) ** 2, group, len(conditions))
+    square, freedom = np.nan_to_num(square) * count, np.maximum(count - 1, 0)
+    # Where a condition's runs do not differ, or it has one, the variance of all conditions stands in.
+    own = square > ROUNDING**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = noise.sd**2 * factor[:, None] / count
-    return Benefits(conditions, mean, np.where(count > 0, variance, np.nan), count[:, 0].astype(int), noise.df)
+        pooled = (square * own).sum(axis=0) / (freedom * own).sum(axis=0)
+        variance = np.where(own, square / freedom, pooled) / count
+    freedom = np.where(own, freedom, (freedom * own).sum(axis=0))
+    return Benefits(conditions, mean, np.where(count > 0, variance, np.nan), freedom, count[:, 0].astype(int))

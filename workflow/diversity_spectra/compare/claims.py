@@ -14,12 +14,11 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from diversity_spectra.compare.alignment import family_weights, opposed
 from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
-from diversity_spectra.compare.metric import log_vendi
+from diversity_spectra.compare.metric import log_vendi, score_quantile
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import of_role
 
@@ -167,7 +166,7 @@ def synthetic_adds_most(evidence: Evidence) -> Judgement:
     parts = {}
     for kernel, logs in log_vendi(evidence.diversity, factors.index).items():
         difference, spread = factors @ logs[:, 0], np.sqrt(factors**2 @ logs[:, 1] ** 2)
-        half = stats.norm.ppf(1 - level / 2) * spread
+        half = score_quantile(level) * spread
         parts[kernel] = (difference, difference - half, difference + half)
     signs = {_by_sign(part_low, part_high) for _, part_low, part_high in parts.values()}
     diverse = signs.pop() if len(signs) == 1 else INCONCLUSIVE

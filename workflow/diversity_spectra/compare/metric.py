@@ -14,23 +14,25 @@ from scipy import stats
 from diversity_spectra.compare.alignment import family_weights, opposed
 from diversity_spectra.compare.benefits import BENEFITS, Benefits
 from diversity_spectra.compare.crossfit import Shifts
-from diversity_spectra.compare.features import Features
+from diversity_spectra.compare.features import Features, without_failed_fits
 from diversity_spectra.compare.options import Options
 
 SCORE_CONFIDENCE = 0.95  # of the intervals of Vendi scores, whatever the level of the comparison
+FITTED = 50  # eigenvalues from which alpha counts in a mean over layers
+SCORE_FREEDOM = 4  # degrees of freedom of their Student quantile: those of the default's 5 subsamples
 
 
 def metric_table(
-    features: Features, shift: Shifts, gains: Benefits, diversity: pd.DataFrame, options: Options
+    features: Features, shift: Shifts, gains: Benefits, diversity: pd.DataFrame, alpha: pd.Series, options: Options
 ) -> pd.DataFrame:
-    """One row per condition but the baseline.
+    """One row per condition but the baseline. alpha: of `mean_alpha`.
 
     <family>_equivalent (low, high): strength on the family's path nearest to the condition's shift; <family>_residual:
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
-    strength swept, so the true equivalent may lie beyond. regularisation_gain: signed length of the shift along the
+    strength swept, so the true equivalent may lie beyond. length_along_dropout: signed length of the shift along the
     dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
-    efficiency_<kernel>: regularisation_gain / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
-    mean_alpha_shift: of alpha of W, mean over layers. <benefit>_gain: over the baseline.
+    efficiency_<kernel>: length_along_dropout / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
+    mean_alpha_shift: of `mean_alpha`, from the baseline. <benefit>_gain: over the baseline.
     """
     conditions = features.conditions.iloc[1:].reset_index(drop=True)
     families = conditions["family"].to_numpy()
@@ -51,10 +53,12 @@ def metric_table(
     direction = family_weights(families, "dropout")
     if opposed(shift, families, "dropout", options.level):
         direction = direction * np.nan
-    table["regularisation_gain"], drawn_gain = signed_length(shift.unbiased, draws, direction)
-    _add_interval(table, "regularisation_gain", drawn_gain, options.level)
+    table["length_along_dropout"], drawn_gain = signed_length(shift.unbiased, draws, direction)
+    _add_interval(table, "length_along_dropout", drawn_gain, options.level)
     _add_diversity(table, drawn_gain, diversity, features.conditions["training_set"].iloc[0], options)
-    table["mean_alpha_shift"] = _mean_alpha(features)
+    table["mean_alpha_shift"] = table["condition"].map(
+        alpha - alpha.get(features.conditions["condition"].iloc[0], np.nan)
+    )
     for benefit in BENEFITS:
         rows = [gains.gain(name, benefit, options.level) for name in table["condition"]]
         table[[f"{benefit}_gain", f"{benefit}_gain_low", f"{benefit}_gain_high"]] = np.reshape(rows, (-1, 3))
@@ -113,24 +117,29 @@ def signed_length(gram: np.ndarray, draws: np.ndarray, direction: np.ndarray) ->
 
 
 def log_vendi(diversity: pd.DataFrame, training_sets: Iterable[str]) -> dict[str, np.ndarray]:
-    """ln(Vendi) by kernel: (sets, 2) of ln score and its standard deviation, NaN where not known.
+    """ln(Vendi) by kernel: (sets, 2) of ln score and its standard error, NaN where not known.
 
-    Scores of order 1, mean over classes. The deviation is read off the scores' intervals, taken as symmetric 95 % ones
-    (which may reach below 0, so on the linear scale, divided by the score); it says how well the score is known, not
-    how it would vary with another training set.
+    Scores of order 1, mean over classes. The error is read off the scores' intervals, which are symmetric, of 95 % and
+    Student's (and may reach below 0, so on the linear scale, divided by the score); it says how well the score is known,
+    not how it would vary with another training set.
     """
     scores = diversity[(diversity["order"].astype(str) == "1") & (diversity["label"] == "mean")]
     logs = {}
     for kernel, rows in scores.groupby("kernel"):
         rows = rows.drop_duplicates("training_set").set_index("training_set")[["score", "low", "high"]].astype(float)
         rows = rows.reindex(training_sets)
-        deviation = (rows["high"] - rows["low"]) / (2 * stats.norm.ppf((1 + SCORE_CONFIDENCE) / 2)) / rows["score"]
+        deviation = (rows["high"] - rows["low"]) / (2 * score_quantile(1 - SCORE_CONFIDENCE)) / rows["score"]
         logs[str(kernel)] = np.column_stack([np.log(rows["score"]), deviation])
     return logs
 
 
+def score_quantile(level: float) -> float:
+    """Standard errors on either side of a difference of ln(Vendi) in its interval at 1 - level."""
+    return float(stats.t.ppf(1 - level / 2, SCORE_FREEDOM))
+
+
 def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str) -> dict[str, np.ndarray]:
-    """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard deviation."""
+    """ln(Vendi / Vendi of the baseline's set) by kernel: (conditions, 2) of gain and its standard error."""
     gains = {}
     for kernel, logs in log_vendi(diversity, [baseline, *training_sets]).items():
         gain, spread = logs[1:, 0] - logs[0, 0], np.hypot(logs[1:, 1], logs[0, 1])
@@ -141,24 +150,28 @@ def vendi_gains(diversity: pd.DataFrame, training_sets: pd.Series, baseline: str
 def _add_diversity(
     table: pd.DataFrame, drawn_gain: np.ndarray, diversity: pd.DataFrame, baseline: str, options: Options
 ) -> None:
-    z = options.generator("diversity").standard_normal((len(drawn_gain), 1))
+    t = options.generator("diversity").standard_t(SCORE_FREEDOM, (len(drawn_gain), 1))
     for kernel, columns in vendi_gains(diversity, table["training_set"], baseline).items():
         gain, spread = columns.T
-        half = stats.norm.ppf(1 - options.level / 2) * spread
+        half = score_quantile(options.level) * spread
         safe = np.where(np.abs(gain) > half, gain, np.nan)
         table[f"diversity_gain_{kernel}"] = gain
         table[f"diversity_gain_{kernel}_low"], table[f"diversity_gain_{kernel}_high"] = gain - half, gain + half
-        table[f"efficiency_{kernel}"] = table["regularisation_gain"] / safe
-        _add_interval(table, f"efficiency_{kernel}", drawn_gain / (safe + spread * z), options.level)
+        table[f"efficiency_{kernel}"] = table["length_along_dropout"] / safe
+        _add_interval(table, f"efficiency_{kernel}", drawn_gain / (safe + spread * t), options.level)
 
 
-def _mean_alpha(features: Features) -> np.ndarray:
-    """Shift of alpha of W, mean over layers, for every condition but the baseline."""
-    chosen = ((features.names["measure"] == "alpha") & (features.names["matrix"] == "W")).to_numpy()
-    chosen = chosen & np.isfinite(features.vectors).all(axis=0)
-    alpha = features.vectors[:, chosen].mean(axis=1) if chosen.any() else np.full(len(features.vectors), np.nan)
-    means = np.array([alpha[features.group == index].mean() for index in range(len(features.conditions))])
-    return means[1:] - means[0]
+def mean_alpha(spectra: pd.DataFrame) -> pd.Series:
+    """alpha of W by condition: mean over layers, then over runs; NaN where a run has no such layer.
+
+    Of layers that could be fitted in every run, but for the last, the classifier, and those of fewer than
+    `FITTED` eigenvalues: alpha of ten eigenvalues varies from run to run by half of alpha - 1, and would carry the mean.
+    """
+    rows = without_failed_fits(spectra[(spectra["matrix"] == "W") & (spectra["depth"] < spectra["depth"].max())])
+    if "num_evals" in rows:
+        rows = rows[rows["num_evals"].astype(float) >= FITTED]
+    wide = rows.pivot_table(index=["condition", "seed"], columns="layer", values="alpha", dropna=False)
+    return wide.dropna(axis=1).mean(axis=1).groupby("condition").mean()
 
 
 def _add_interval(table: pd.DataFrame, name: str, drawn: np.ndarray, level: float) -> None:

@@ -11,7 +11,7 @@ from diversity_spectra.compare.benefits import benefits
 from diversity_spectra.compare.controls import control_table
 from diversity_spectra.compare.crossfit import shifts
 from diversity_spectra.compare.features import Features, collect, copies, select
-from diversity_spectra.compare.metric import metric_table
+from diversity_spectra.compare.metric import mean_alpha, metric_table
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.shift import shift_table
@@ -80,7 +80,9 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
         shift = shifts(standard, features.group, noise, options.bootstrap, options.generator("bootstrap"))
         result["controls"] = control_table(standard, features.group, conditions, shift, noise, options)
         result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
-        result["metric"] = metric_table(features, shift, gains, tables["diversity"], options)
+        result["metric"] = metric_table(
+            features, shift, gains, tables["diversity"], mean_alpha(tables["spectra"]), options
+        )
         result["validation"] = validation_table(result["metric"], conditions["training_set"].iloc[0], options)
         for name in ("controls", "alignment", "metric"):
             result[name]["note"] = note

@@ -19,7 +19,7 @@ def validation_table(metric: pd.DataFrame, plain: str, options: Options) -> pd.D
     Correlations do not change if all conditions move together, so the noise of the shared baseline cannot create them.
     """
     predictors = [
-        *(name for name in ("dropout_equivalent", "weight_decay_equivalent", "regularisation_gain") if name in metric),
+        *(name for name in ("dropout_equivalent", "weight_decay_equivalent", "length_along_dropout") if name in metric),
         *(name for name in metric if name.startswith(("diversity_gain_", "efficiency_")) and not _is_end(name)),
         "mean_alpha_shift",
     ]

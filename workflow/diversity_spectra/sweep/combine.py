@@ -50,7 +50,7 @@ def combined(parts: list[Part]) -> dict[str, pd.DataFrame]:
 def gains(material: Material) -> pd.DataFrame:
     """Mean gain over the baseline of each family's conditions, with interval: one row per model, family and benefit.
 
-    Gains and their intervals are those of stage compare: the variance between runs is pooled over conditions. n: runs
+    Gains and their intervals are those of stage compare: each condition has its own variance between runs. n: runs
     behind a gain, the baseline's included.
     """
     rows = []

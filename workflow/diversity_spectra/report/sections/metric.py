@@ -23,7 +23,7 @@ def metric(material: Material, model: str) -> Drawing:
     ends = [name.removesuffix("_low") for name in table if name.startswith("diversity_gain_") and name.endswith("_low")]
     kernels = [name.removeprefix("diversity_gain_") for name in ends if table[name].notna().any()]
     best = [name for name in ("embedding", *kernels) if name in kernels][:1]
-    predictors = {"regularisation_gain": "regularisation gain\n(shift along dropout, noise units)"}
+    predictors = {"length_along_dropout": "length along dropout\n(of the shift, noise units)"}
     predictors |= {f"diversity_gain_{name}": f"diversity gain ln(Vendi)\n({kernel(name)})" for name in best}
     predictors["mean_alpha_shift"] = "shift of mean alpha"
     predictors = {name: label for name, label in predictors.items() if table[name].notna().any()}
@@ -99,14 +99,14 @@ def gains(material: Material, model: str) -> Table:
             text = _interval(row, f"{family}_equivalent", 2)
             beyond = bool(row.get(f"{family}_beyond")) and text != NOTHING
             cells += [f"at least {text}" if beyond else text, _interval(row, f"{family}_residual", 2)]
-        cells.append(_interval(row, "regularisation_gain", 1))
+        cells.append(_interval(row, "length_along_dropout", 1))
         for name in kernels:
             cells += [_interval(row, f"diversity_gain_{name}", 2), _interval(row, f"efficiency_{name}", 1)]
         rows.append(cells)
     head = ["condition", "runs"]
     for family in families:
         head += [f"{plain(family)} equivalent", f"left unexplained by {plain(family)}"]
-    head.append("regularisation gain")
+    head.append("length along dropout")
     for name in kernels:
         head += [f"diversity gain, {kernel(name)}", f"efficiency, {kernel(name)}"]
     return Table(head, rows)
@@ -141,12 +141,12 @@ def prediction(material: Material, model: str) -> str:
     if known.empty:
         return f"With {counted([table['n'].max()], 'condition')} with other data than the baseline it cannot be said."
     clear = (known["low"] > 0) | (known["high"] < 0)
-    own = known["predictor"] == "regularisation_gain"
+    own = known["predictor"] == "length_along_dropout"
     seen, unseen = ([_correlated(row) for _, row in known[own & side].iterrows()] for side in (clear, ~clear))
     parts = [f"excludes 0 for {listing(seen)}"] * bool(seen) + [f"contains 0 for {listing(unseen)}"] * bool(unseen)
     text = (
         f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the interval of the "
-        f"regularisation gain's rank correlation {' and '.join(parts) or 'is not known'}. "
+        f"length along dropout's rank correlation {' and '.join(parts) or 'is not known'}. "
     )
     if not clear.any():
         return f"{text}No predictor has a correlation whose interval excludes 0 ({len(known)} were tried)."
