@@ -192,7 +192,7 @@ def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.Data
     material = Material(made)
     judged = {claim.letter: claim.judged[0].verdict for claim in answer.claims(material)}
     assert judged["b"] == judged["d"] == answer.NOT_ASKED != judged["c"]
-    assert "2 not in this experiment" in answer.lead(material)[0][1]
+    assert "4 not in this experiment" in answer.lead(material)[0][1]
     assert 'class="pill unasked">not in this experiment' in render(material, {})
     unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
     assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
@@ -388,9 +388,25 @@ def test_reasons_are_told_from_their_facts() -> None:
     told = "kernel: pixels -0.02 [-0.08, +0.05]; pixels, centred 0.00 [not known] (inconclusive)."
     assert reason("c", "inconclusive", facts).endswith(told)
     lacking = [{"code": "no_control", "family": "weight_decay"}]
-    facts = {"cosines": {"dropout": [0.5, 0.2, 0.7]}, "along": [], "similarity": 0.3, "missing": lacking}
-    told = "(mean cosine by control: dropout: +0.50 [+0.20, +0.70]); weight decay is not part of this experiment."
-    assert reason("a", "inconclusive", facts).endswith(told)
+    cosine = {"dropout": [0.5, 0.2, 0.7]}
+    families = {"families": {"synthetic added": "inconclusive"}, "cosines": {"synthetic added": cosine}}
+    facts = {
+        **families,
+        "overall": cosine,
+        "plain": {"dropout": [0.9, 0.8, 1.0]},
+        "similarity": 0.71,
+        "missing": lacking,
+    }
+    assert reason("a", "inconclusive", facts) == (
+        "beyond longer training and a higher rate, mean cosine by control, to be 0.71 or more: synthetic added inconclusive "
+        "(dropout +0.50 [+0.20, +0.70]); not beyond them, over all data: dropout +0.90 [+0.80, +1.00]; weight decay is not "
+        "part of this experiment."
+    )
+    lacking = [{"code": "not_separable", "family": "dropout"}]
+    assert reason("a", "inconclusive", {"missing": lacking, "plain": facts["plain"]}) == (
+        "dropout is not separable from longer training or a higher rate; cosines that longer training is not taken out of: "
+        "dropout +0.90 [+0.80, +1.00]."
+    )
     chance = {"q": 0.3, "p_floor": 0.1, "smallest_detectable": None}
     lacking = [{"code": "not_detected", "family": "dropout", **chance}, {"code": "opposed", "family": "weight_decay",
                "strengths": [0.1, 1.0], "cosine": [-0.5, -0.9, -0.1]}]  # fmt: skip

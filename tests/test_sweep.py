@@ -321,7 +321,7 @@ def test_tables_stand_together(folders: list[Path]) -> None:
         rows = [len(pd.read_parquet(folder / f"{name}.parquet")) if name != "quality" else 0 for folder in folders]
         assert len(tables[name]) == sum(rows), name
         assert tables[name].columns[0] == "experiment"
-    assert list(tables["claims"].groupby("experiment", sort=False).size()) == [8, 4]
+    assert list(tables["claims"].groupby("experiment", sort=False).size()) == [10, 5]
 
 
 def test_gains_are_means_over_the_conditions_of_a_family(folders: list[Path]) -> None:

@@ -25,6 +25,10 @@ CONDITIONS = {
     "weight_decay-0.1": ("weight_decay", "", 0.1),
     "weight_decay-0.5": ("weight_decay", "", 0.5),
     "weight_decay-1.0": ("weight_decay", "", 1.0),
+    "steps-0.5x": ("optimisation", "steps", 0.5),
+    "steps-1.5x": ("optimisation", "steps", 1.5),
+    "lr-0.5x": ("optimisation", "lr", 0.5),
+    "lr-2x": ("optimisation", "lr", 2.0),
     "augmentation-rotation-15": ("augmentation", "rotation", 15.0),
     "augmentation-rotation-30": ("augmentation", "rotation", 30.0),
     "augmentation-gaussian_noise-0.1": ("augmentation", "gaussian_noise", 0.1),
@@ -44,6 +48,10 @@ AMOUNT = {
     "weight_decay-0.1": 0.1,
     "weight_decay-0.5": 0.5,
     "weight_decay-1.0": 1.0,
+    "steps-0.5x": -1.0,
+    "steps-1.5x": 0.8,
+    "lr-0.5x": -0.8,
+    "lr-2x": 1.0,
     "augmentation-rotation-15": 0.5,
     "augmentation-rotation-30": 1.0,
     "augmentation-gaussian_noise-0.1": 0.4,
@@ -61,7 +69,8 @@ class Truth:
     """What holds in a world.
 
     length: of the strongest shift of each family, in noise standard deviations per feature (root mean square).
-    cosine_dropout, cosine_decay: of every data condition's shift with the dropout and the weight-decay direction.
+    cosine_dropout, cosine_decay, cosine_steps: of every data condition's shift with the directions of dropout, of weight
+    decay and of longer training, which lie at right angles, a higher rate at right angles to all of them.
     ln_vendi: gain in ln(Vendi) per unit of amount, of augmentation and of synthetic data.
     ood: gain in out-of-distribution accuracy per unit of amount, of augmentation and of synthetic data.
     collapse: change of test accuracy at the largest synthetic amount, against a rise of 0.02 per unit below it.
@@ -70,17 +79,18 @@ class Truth:
     length: float
     cosine_dropout: float
     cosine_decay: float
+    cosine_steps: float
     ln_vendi: tuple[float, float]
     ood: tuple[float, float]
     collapse: float
 
 
 TRUTHS = {
-    "supported": Truth(6.0, 0.9, 0.1, (0.2, 0.8), (0.01, 0.08), -0.04),
-    "contradicted": Truth(6.0, -0.7, 0.0, (0.6, 0.1), (0.06, 0.0), 0.05),
+    "supported": Truth(6.0, 0.9, 0.1, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
+    "contradicted": Truth(6.0, -0.5, 0.0, 0.82, (0.6, 0.1), (0.06, 0.0), 0.05),
     # Every data condition moves exactly as dropout at the rate 0.5 * amount does.
-    "as_dropout": Truth(6.0, 1.0, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
-    "inconclusive": Truth(0.0, 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), 0.0),
+    "as_dropout": Truth(6.0, 1.0, 0.0, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
+    "inconclusive": Truth(0.0, 0.0, 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), 0.0),
 }
 
 
@@ -109,15 +119,13 @@ def world(
 
 
 def directions(truth: Truth, features: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Unit vectors (features,) by family: the controls are orthogonal, the data families have the truth's cosines."""
-    basis = np.linalg.qr(rng.standard_normal((features, 4)))[0].T
-    dropout, decay = basis[:2]
-    rest = np.sqrt(max(0.0, 1 - truth.cosine_dropout**2 - truth.cosine_decay**2))
-    data = {
-        family: truth.cosine_dropout * dropout + truth.cosine_decay * decay + rest * other
-        for family, other in zip(DATA_FAMILIES, basis[2:], strict=True)
-    }
-    return {"dropout": dropout, "weight_decay": decay, **data}
+    """Unit vectors (features,) by family, or kind of optimisation: the data families have the truth's cosines."""
+    basis = np.linalg.qr(rng.standard_normal((features, 6)))[0].T
+    dropout, decay, steps, lr = basis[:4]
+    planted = np.array([truth.cosine_dropout, truth.cosine_decay, truth.cosine_steps])
+    rest = np.sqrt(max(0.0, 1 - (planted**2).sum()))
+    data = {family: planted @ basis[:3] + rest * other for family, other in zip(DATA_FAMILIES, basis[4:], strict=True)}
+    return {"dropout": dropout, "weight_decay": decay, "steps": steps, "lr": lr, **data}
 
 
 def _one_model(truth, model, seeds, baseline_runs, layers, pretrained, entropy):
@@ -160,8 +168,10 @@ def _shift(condition: str, unit: dict[str, np.ndarray]) -> np.ndarray:
     """Planted shift (features,) in units of `length`; a combination is the sum of its parts."""
     if "+" in condition:
         return sum(_shift(part, unit) for part in condition.split("+"))
-    family = CONDITIONS[condition][0]
-    return AMOUNT.get(condition, 0.0) * unit.get(family, np.zeros_like(unit["dropout"]))
+    family, kind, _ = CONDITIONS[condition]
+    return AMOUNT.get(condition, 0.0) * unit.get(
+        kind if family == "optimisation" else family, np.zeros_like(unit["dropout"])
+    )
 
 
 def _spectra(run: dict, latent: np.ndarray, matrices: tuple[str, ...], kappa: float) -> list[dict]:

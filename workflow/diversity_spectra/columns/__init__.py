@@ -31,6 +31,7 @@ TABLES = {
     "shift": Table("a condition, layer, matrix and measure", comparison.SHIFT),
     "controls": Table("a control family, or one strength of it", comparison.CONTROLS),
     "alignment": Table("a condition and what it is compared with", comparison.ALIGNMENT),
+    "beyond": Table("a condition, and what of optimisation is projected out", comparison.BEYOND),
     "metric": Table("a condition other than the baseline", comparison.METRIC),
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),

@@ -131,6 +131,26 @@ ALIGNMENT = {
     "note": NOTE,
 }
 
+BEYOND = {
+    "model": MODEL,
+    "path": Column(
+        "",
+        "what is projected out: `length` (the direction of longer training), `rate` (of a higher learning rate), `both`",
+        "compare.beyond.directions",
+    ),
+    "condition": CONDITION,
+    "explained{,_low,_high}": Column(
+        "0 to 1", "share of the squared shift that lies along the path", "compare.beyond.share_beyond"
+    ),
+    "length": Column("noise sd", "length of the rest of the shift", "compare.beyond.lengths"),
+    "{dropout,weight_decay}_cosine{,_low,_high}": Column(
+        "-1 to 1",
+        "partial cosine: of the rest with the rest of the control's direction, the condition itself left out",
+        "compare.beyond.mean_cosine",
+    ),
+    "note": NOTE,
+}
+
 DIVERSITY_GAIN = Column(
     "nats",
     "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval at 1 - level from those of the scores, empty where they are",
@@ -141,6 +161,7 @@ EFFICIENCY = Column(
     "length_along_dropout / diversity_gain; empty where the interval of the latter holds 0 or is not known",
     "compare.metric.metric_table",
 )
+WITH_STEPS = "other numbers of steps (`conditions.optimisation.steps`)"
 WITH_EMBEDDING = "an embedding (`diversity.embedding`)"
 
 METRIC = {
@@ -162,6 +183,19 @@ METRIC = {
     "{dropout,weight_decay}_beyond": Column(
         "", "the nearest point is the strongest strength swept", "compare.metric.metric_table"
     ),
+    "steps_equivalent{,_low,_high}": Column(
+        "1",
+        "factor of the baseline's steps nearest to the condition's shift, linear between factors",
+        "compare.metric.nearest_in_steps",
+        WITH_STEPS,
+    ),
+    "steps_residual{,_low,_high}": Column(
+        "0 to 1",
+        "share of the squared shift that lies off the path there",
+        "compare.metric.nearest_on_path",
+        WITH_STEPS,
+    ),
+    "steps_beyond": Column("", "the nearest point is an end of the path", "compare.metric.metric_table", WITH_STEPS),
     "length_along_dropout{,_low,_high}": Column(
         "noise sd",
         "<shift, f> / |f|, f the direction of dropout: signed length along it",
@@ -218,7 +252,7 @@ VALIDATION = {
 
 CLAIMS = {
     "model": MODEL,
-    "claim": Column("", "`a` to `d`", "compare.claims.Claim"),
+    "claim": Column("", "`a` to `e`", "compare.claims.Claim"),
     "statement": Column("", "the claim in words", "compare.claims.Claim"),
     "estimand": Column("", "what `effect` is", "compare.claims.Claim"),
     "effect": Column("of the estimand", "its estimate", "compare.claims.Judgement"),
@@ -229,7 +263,9 @@ CLAIMS = {
         "compare.claims.Judgement",
     ),
     "verdict": Column(
-        "", "`supported`, `contradicted` or `inconclusive`, by the rule in docs/method.md", "compare.claims.Judgement"
+        "",
+        "`supported`, `contradicted`, `mixed` (families of data contradict each other) or `inconclusive`, by the rule in docs/method.md",
+        "compare.claims.Judgement",
     ),
     "asked": Column(
         "", "false where the experiment has not the conditions that the claim is about", "compare.claims.Judgement"

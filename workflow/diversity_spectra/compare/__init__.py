@@ -10,6 +10,7 @@ TABLES = (
     "shift",
     "controls",
     "alignment",
+    "beyond",
     "metric",
     "validation",
     "claims",

@@ -11,21 +11,30 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from diversity_spectra.compare.alignment import family_weights, opposed
 from diversity_spectra.compare.benefits import Benefits
+from diversity_spectra.compare.beyond import (
+    Geometry,
+    Interval,
+    clear,
+    difference_of_cosines,
+    mean_cosine,
+    share_beyond,
+    widest,
+)
+from diversity_spectra.compare.controls import groups_of
 from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
 from diversity_spectra.compare.metric import log_vendi, score_quantile
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import of_role
 
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-DATA_FAMILIES = of_role("data")
-
-Interval = tuple[float, float, float]  # estimate, low, high
+SUPPORTED, CONTRADICTED, INCONCLUSIVE, MIXED = "supported", "contradicted", "inconclusive", "mixed"
+DATA_FAMILIES, PROGRESS = of_role("data"), of_role("progress")
 
 
 class Missing(StrEnum):
@@ -36,6 +45,11 @@ class Missing(StrEnum):
     NO_CONTROL = "no_control"  # family
     NOT_DETECTED = "not_detected"  # family, q, p_floor, smallest_detectable
     OPPOSED = "opposed"  # family, strengths of it that move the spectra in opposite directions, their cosine
+    NO_OPTIMISATION = "no_optimisation"
+    OPTIMISATION_NOT_DETECTED = "optimisation_not_detected"
+    DATA_NOT_DETECTED = "data_not_detected"  # q of every family of data
+    NOT_SEPARABLE = "not_separable"  # family: nothing of it is left beyond optimisation
+    ALIKE = "alike"  # cosine of the controls, the bound that it had to be below
     NO_SYNTHETIC_OR_NO_AUGMENTATION = "no_synthetic_or_no_augmentation"
     NO_OOD_ACCURACY = "no_ood_accuracy"
     NO_CURVE = "no_curve"  # of at least two synthetic amounts
@@ -47,6 +61,7 @@ class Missing(StrEnum):
 NOT_RUN = {
     Missing.NO_DATA_CONDITION,
     Missing.NO_CONTROL,
+    Missing.NO_OPTIMISATION,
     Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION,
     Missing.NO_CURVE,
 }
@@ -72,14 +87,47 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are judged from, for one model. conditions: baseline first. shift: None if there is none."""
+    """What the claims are judged from, for one model. conditions: baseline first. shift: None if there is none.
+
+    moved: corrected p, by family of data and for `optimisation`, that its conditions do nothing.
+    """
 
     conditions: pd.DataFrame
     shift: Shifts | None
     controls: pd.DataFrame
+    moved: dict[str, float]
     benefits: Benefits
     diversity: pd.DataFrame
     options: Options
+
+    @cached_property
+    def plain(self) -> Geometry:
+        return Geometry(self.shift.unbiased, self.shift.draws())
+
+    @cached_property
+    def beyond(self) -> Geometry | None:
+        """Shifts with all that there is of length and rate projected out; None where optimisation moves nothing."""
+        return None if self.shift is None or self.why_not_beyond else self.plain.beyond(self.path)
+
+    @property
+    def path(self) -> np.ndarray | None:
+        return widest(self.conditions.iloc[1:])
+
+    @property
+    def why_not_beyond(self) -> Missing | None:
+        if self.path is None:
+            return Missing.NO_OPTIMISATION
+        seen = min(self.moved.get(name, 1.0) for name in PROGRESS) < self.options.level
+        return None if seen and clear(self.plain, self.path, self.options.level) else Missing.OPTIMISATION_NOT_DETECTED
+
+    def moving(self) -> dict[str, np.ndarray]:
+        """The families of data that are detected, with their shifts (C,)."""
+        groups = groups_of(self.conditions.iloc[1:], "data")
+        return {name: own for name, own in groups.items() if self.moved.get(name, 1.0) < self.options.level}
+
+    def direction(self, family: str) -> np.ndarray:
+        """Weights (C,) of a control family's direction."""
+        return family_weights(self.conditions["family"].to_numpy()[1:], family)
 
     def members(self, *families: str) -> pd.DataFrame:
         return self.conditions[self.conditions["family"].isin(families)]
@@ -107,43 +155,101 @@ class Evidence:
 
 
 def like_regularisers(evidence: Evidence) -> Judgement:
-    """(a) Supported if, for a detected control, the whole interval of the mean cosine is at least `similarity`.
+    """(a) Judged beyond optimisation, for each family of data: supported if, for a control, the whole interval of the
+    mean partial cosine is at least `similarity`, contradicted if for both controls it ends below.
 
-    Contradicted if for both controls, both detected, the interval ends below `similarity`. Intervals hold for all
-    controls at once (Bonferroni). A control whose strengths oppose each other has no direction and does not count.
+    Controls and families count that are detected and, beyond optimisation, still longer than their noise; a control whose
+    strengths oppose each other has no direction and does not count. The plain cosines are told beside.
     """
-    options = evidence.options
+    options, groups = evidence.options, evidence.moving()
     found = [family for family in options.controls if evidence.usable(family)]
     missing = _missing(evidence, found)
-    if missing and (not found or not all("family" in fact for fact in missing)):
-        return _undecided(*missing)
-    level = options.level / len(found)
-    results = {family: _mean_cosine(evidence, [family], level) for family in found}
-    family = max(results, key=lambda name: np.nan_to_num(results[name][0], nan=-np.inf))
-    along = [name for name, (_, low, _) in results.items() if low >= options.similarity]
-    verdict = INCONCLUSIVE
-    if along:
-        verdict = SUPPORTED
-    elif not missing and all(high < options.similarity for _, _, high in results.values()):
-        verdict = CONTRADICTED
-    details = {"cosines": results, "along": along, "similarity": options.similarity, "missing": missing}
-    return Judgement(*results[family], _runs(evidence, *DATA_FAMILIES, *found), verdict, details=details)
+    plain = {}
+    if groups and found:
+        plain = {family: _mean_cosine(evidence, evidence.plain, groups, family, options.level) for family in found}
+    beyond = evidence.beyond
+    if evidence.shift is not None and beyond is None:
+        missing.append({"code": evidence.why_not_beyond})
+    if beyond is None or not plain:
+        return _undecided(*missing, plain=plain)
+    left = {name: members for name, members in groups.items() if clear(beyond, _each(members), options.level)}
+    apart = [family for family in found if clear(beyond, evidence.direction(family)[None], options.level)]
+    missing += [
+        {"code": Missing.NOT_SEPARABLE, "family": name} for name in [*found, *groups] if name not in [*apart, *left]
+    ]
+    if not left or not apart:
+        return _undecided(*missing, plain=plain)
+    level = options.level / len(left) / len(apart)
+    cosines = {
+        name: {family: _mean_cosine(evidence, beyond, {name: members}, family, level) for family in apart}
+        for name, members in left.items()
+    }
+    decisive = set(apart) == set(options.controls)
+    verdicts = {
+        name: SUPPORTED
+        if any(low >= options.similarity for _, low, _ in own.values())
+        else CONTRADICTED
+        if decisive and all(high < options.similarity for _, _, high in own.values())
+        else INCONCLUSIVE
+        for name, own in cosines.items()
+    }
+    overall = {family: _mean_cosine(evidence, beyond, left, family, options.level / len(apart)) for family in apart}
+    best = max(overall, key=lambda name: np.nan_to_num(overall[name][0], nan=-np.inf))
+    details = {"families": verdicts, "cosines": cosines, "overall": overall, "plain": plain, "missing": missing}
+    details["similarity"] = options.similarity
+    runs = _runs(evidence, *DATA_FAMILIES, *apart, *PROGRESS)
+    return Judgement(*overall[best], runs, _together(verdicts, groups), details=details)
 
 
 def more_like_dropout(evidence: Evidence) -> Judgement:
-    """(b) Supported if the interval of the difference lies above 0, contradicted if below 0.
+    """(b) For each family of data, supported if the interval of the difference lies above `relevant`, contradicted if
+    below it.
 
-    Both controls must be detected, and each have one direction.
+    Both controls must be detected, each have one direction, and the interval of their cosine end below `distinct`.
     """
-    pair = ["dropout", "weight_decay"]
+    pair, options = ["dropout", "weight_decay"], evidence.options
     missing = _missing(evidence, [family for family in pair if evidence.usable(family)], pair)
     if missing:
         return _undecided(*missing)
-    effect, low, high = _mean_cosine(evidence, pair, evidence.options.level)
-    # Where the controls move the spectra alike, no difference between them can be large.
-    details = {"cosine_of_controls": _cosine_of(evidence, pair)}
-    runs = _runs(evidence, *DATA_FAMILIES, *pair)
-    return Judgement(effect, low, high, runs, _by_sign(low, high), details=details)
+    between = _cosine_of(evidence, pair)
+    if not between[2] < options.distinct:
+        return _undecided({"code": Missing.ALIKE, "cosine": between, "distinct": options.distinct})
+    groups = evidence.moving()
+    level = options.level / len(groups)
+    differences = {
+        name: _difference_of_cosines(evidence, {name: members}, pair, level) for name, members in groups.items()
+    }
+    verdicts = {
+        name: SUPPORTED if low > options.relevant else CONTRADICTED if high < options.relevant else INCONCLUSIVE
+        for name, (_, low, high) in differences.items()
+    }
+    details = {"families": verdicts, "differences": differences, "cosine_of_controls": between}
+    details["relevant"] = options.relevant
+    effect = _difference_of_cosines(evidence, groups, pair, options.level)
+    return Judgement(*effect, _runs(evidence, *DATA_FAMILIES, *pair), _together(verdicts, groups), details=details)
+
+
+def unlike_optimisation(evidence: Evidence) -> Judgement:
+    """(e) For each family of data, supported if the interval of the share of its squared shifts that lies beyond
+    optimisation is above `own`, contradicted if below it.
+
+    Longer training or a higher rate must be detected, and of the data the families that count.
+    """
+    missing = _missing(evidence, [], [])
+    if not missing and evidence.beyond is None:
+        missing = [{"code": evidence.why_not_beyond}]
+    if missing:
+        return _undecided(*missing)
+    options, groups = evidence.options, evidence.moving()
+    level = options.level / len(groups)
+    shares = {name: share_beyond(evidence.plain, evidence.beyond, own, level) for name, own in groups.items()}
+    verdicts = {
+        name: SUPPORTED if low > options.own else CONTRADICTED if high < options.own else INCONCLUSIVE
+        for name, (_, low, high) in shares.items()
+    }
+    effect = share_beyond(evidence.plain, evidence.beyond, _union(groups), options.level)
+    details = {"families": verdicts, "shares": shares, "own": options.own}
+    return Judgement(*effect, _runs(evidence, *DATA_FAMILIES, *PROGRESS), _together(verdicts, groups), details=details)
 
 
 def synthetic_adds_most(evidence: Evidence) -> Judgement:
@@ -226,8 +332,8 @@ CLAIMS = (
     Claim(
         "a",
         "Training-data diversity changes the spectra the way regularisers do.",
-        "larger of the mean cosines of the shifts of augmentation and synthetic conditions with the directions of "
-        "dropout and of weight decay, weighted by the lengths of the shifts",
+        "larger of the mean partial cosines of the shifts of augmentation and synthetic conditions with the directions of "
+        "dropout and of weight decay, longer training and a higher rate projected out, weighted by the lengths of the shifts",
         like_regularisers,
     ),
     Claim(
@@ -251,6 +357,13 @@ CLAIMS = (
         "one generator, trained or sampled once",
         too_much_hurts,
     ),
+    Claim(
+        "e",
+        "Training-data diversity moves the spectra in a way that optimisation does not.",
+        "share of the squared shifts of augmentation and synthetic conditions at a right angle to the directions of longer "
+        "training and of a higher rate",
+        unlike_optimisation,
+    ),
 )
 
 
@@ -265,41 +378,39 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _mean_cosine(evidence: Evidence, pair: list[str], level: float) -> Interval:
-    """Length-weighted mean cosine of the data conditions with a family, or the difference of two; with interval.
+def _together(verdicts: dict[str, str], groups: dict[str, np.ndarray]) -> str:
+    """Of verdicts by family of data: the one that all have, or that they contradict each other."""
+    found = {verdicts.get(name, INCONCLUSIVE) for name in groups}
+    if {SUPPORTED, CONTRADICTED} <= found:
+        return MIXED
+    return found.pop() if len(found) == 1 else INCONCLUSIVE
 
-    sum <shift_c, f> / (|f| sum |shift_c|), cross-fitted: a condition that hardly moves hardly counts, and no single
-    cosine needs to be identifiable. The interval is pivotal: quantiles of (numerator - estimate * denominator) over
-    simulated experiments, whose denominators may be small without harm, over the observed denominator.
-    """
-    families = evidence.conditions["family"].to_numpy()[1:]
-    data = np.isin(families, DATA_FAMILIES)
-    bound = float(len(pair))
 
-    def parts(gram: np.ndarray, family: str) -> tuple[np.ndarray, np.ndarray]:
-        direction = family_weights(families, family)
-        along = gram @ direction
-        lengths = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1)[..., data], 0.0)).sum(axis=-1)
-        return along[..., data].sum(axis=-1), np.sqrt(np.maximum(along @ direction, 0.0)) * lengths
+def _union(groups: dict[str, np.ndarray]) -> np.ndarray:
+    return np.any(list(groups.values()), axis=0)
 
-    draws = evidence.shift.draws()
-    effect, error = 0.0, 0.0
-    for sign, family in zip((1, -1), pair, strict=False):
-        numerator, denominator = parts(evidence.shift.unbiased, family)
-        if not denominator > 0:
-            return np.nan, -bound, bound
-        drawn = parts(draws, family)
-        effect += sign * numerator / denominator
-        error = error + sign * (drawn[0] - numerator / denominator * drawn[1]) / denominator
-    low, high = effect - np.quantile(error, [1 - level / 2, level / 2])
-    effect = float(np.clip(effect, -bound, bound))
-    return effect, float(np.clip(low, -bound, effect)), float(np.clip(high, effect, bound))
+
+def _each(members: np.ndarray) -> np.ndarray:
+    """Weights that pick the members, one by one."""
+    return np.eye(len(members))[members]
+
+
+def _mean_cosine(
+    evidence: Evidence, geometry: Geometry, groups: dict[str, np.ndarray], family: str, level: float
+) -> Interval:
+    return mean_cosine(geometry, _union(groups), evidence.direction(family), level)
+
+
+def _difference_of_cosines(
+    evidence: Evidence, groups: dict[str, np.ndarray], pair: list[str], level: float
+) -> Interval:
+    one, other = (evidence.direction(family) for family in pair)
+    return difference_of_cosines(evidence.plain, _union(groups), one, other, level)
 
 
 def _cosine_of(evidence: Evidence, pair: list[str]) -> Interval:
     """Cosine between the directions of two control families, and its interval."""
-    families = evidence.conditions["family"].to_numpy()[1:]
-    directions = evidence.shift.combine(np.array([family_weights(families, family) for family in pair]))
+    directions = evidence.shift.combine(np.array([evidence.direction(family) for family in pair]))
     low, high = cosine_intervals(directions, np.array([[0, 1]]), evidence.options.level)[0]
     return float(cosines(directions.unbiased)[0, 1]), float(low), float(high)
 
@@ -312,6 +423,9 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
     if evidence.members(*DATA_FAMILIES).empty:
         return [{"code": Missing.NO_DATA_CONDITION}]
     missing = []
+    if not evidence.moving():
+        data = groups_of(evidence.conditions.iloc[1:], "data")
+        missing.append({"code": Missing.DATA_NOT_DETECTED, "q": {name: evidence.moved[name] for name in data}})
     for family in wanted:
         if evidence.members(family).empty:
             missing.append({"code": Missing.NO_CONTROL, "family": family})
@@ -324,9 +438,9 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
     return missing
 
 
-def _undecided(*missing: dict) -> Judgement:
+def _undecided(*missing: dict, **details: dict) -> Judgement:
     asked = not all(fact["code"] in NOT_RUN for fact in missing)
-    return Judgement(np.nan, np.nan, np.nan, 0, INCONCLUSIVE, asked, {"missing": missing})
+    return Judgement(np.nan, np.nan, np.nan, 0, INCONCLUSIVE, asked, {"missing": missing, **details})
 
 
 def _by_sign(low: float, high: float) -> str:

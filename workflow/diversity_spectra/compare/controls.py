@@ -10,6 +10,7 @@ from diversity_spectra.compare.crossfit import Shifts, permutation_omnibus, perm
 from diversity_spectra.compare.noise import Noise
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.shift import benjamini_hochberg
+from diversity_spectra.conditions import FAMILIES, Role, of_role
 
 
 def control_table(
@@ -81,6 +82,31 @@ def control_table(
     table["q"] = table.groupby(table["condition"] == "")["p"].transform(benjamini_hochberg)
     table["detected"] = table["q"] < options.level
     return table
+
+
+def groups_of(conditions: pd.DataFrame, role: Role) -> dict[str, np.ndarray]:
+    """Families of a role, or their kinds where these are judged apart, each with its conditions (C,)."""
+    families, kinds = conditions["family"], conditions["kind"]
+    names = families.where(~families.map(lambda name: FAMILIES[name].apart), families + " " + kinds)
+    chosen = names[families.isin(of_role(role))].drop_duplicates()
+    return {name: (names == name).to_numpy() for name in chosen}
+
+
+def moved(values: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, options: Options) -> dict[str, float]:
+    """Corrected p that the conditions of a family do nothing, for families of data and of optimisation.
+
+    values (runs, features); conditions: the baseline first. Permutation test of the sum of squared lengths, with the
+    labels of all the family's runs and the baseline's permuted; Benjamini-Hochberg over the families.
+    """
+    rng = options.generator("families")
+    p = {}
+    for name, own in {**groups_of(conditions, "data"), **groups_of(conditions, "progress")}.items():
+        members = np.flatnonzero(own)
+        picked = np.isin(group, [0, *members])
+        p[name] = permutation_omnibus(
+            values[picked], np.searchsorted([0, *members], group[picked]), options.permutations, rng
+        )
+    return benjamini_hochberg(pd.Series(p, dtype=float)).to_dict()
 
 
 def orders(sizes: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from diversity_spectra.compare.benefits import BENEFITS, Benefits
 from diversity_spectra.compare.crossfit import Shifts
 from diversity_spectra.compare.features import Features, without_failed_fits
 from diversity_spectra.compare.options import Options
+from diversity_spectra.conditions import of_role
 
 SCORE_CONFIDENCE = 0.95  # of the intervals of Vendi scores, whatever the level of the comparison
 FITTED = 50  # eigenvalues from which alpha counts in a mean over layers
@@ -29,7 +30,8 @@ def metric_table(
 
     <family>_equivalent (low, high): strength on the family's path nearest to the condition's shift; <family>_residual:
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
-    strength swept, so the true equivalent may lie beyond. length_along_dropout: signed length of the shift along the
+    strength swept, so the true equivalent may lie beyond. steps_equivalent, ...: likewise, the factor of the baseline's steps,
+    where others were run. length_along_dropout: signed length of the shift along the
     dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
     efficiency_<kernel>: length_along_dropout / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
     mean_alpha_shift: of `mean_alpha`, from the baseline. <benefit>_gain: over the baseline.
@@ -50,6 +52,11 @@ def metric_table(
         _add_interval(table, f"{family}_residual", drawn[1], options.level)
         # A member of the path lies on it, so its strongest does not point beyond.
         table[f"{family}_beyond"] = (families != family) & (point >= strengths.max(initial=0.0))
+    if (ends := _ends_of_steps(conditions)) is not None:
+        table["steps_equivalent"], table["steps_residual"] = nearest_in_steps(shift.unbiased, conditions)
+        for name, drawn in zip(("equivalent", "residual"), nearest_in_steps(draws, conditions), strict=True):
+            _add_interval(table, f"steps_{name}", drawn, options.level)
+        table["steps_beyond"] = table["steps_equivalent"].isin(ends) & (conditions["kind"] != "steps")
     direction = family_weights(families, "dropout")
     if opposed(shift, families, "dropout", options.level):
         direction = direction * np.nan
@@ -65,22 +72,45 @@ def metric_table(
     return table
 
 
-def nearest_on_path(gram: np.ndarray, order: np.ndarray, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ends_of_steps(conditions: pd.DataFrame) -> set[float] | None:
+    """The ends of the path of steps; None where no other number of steps was run."""
+    steps = conditions["strength"][conditions["family"].isin(of_role("progress")) & (conditions["kind"] == "steps")]
+    return {*[strength for strength in (steps.min(), steps.max()) if strength != 1]} if len(steps) else None
+
+
+def nearest_in_steps(gram: np.ndarray, conditions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest_on_path` of the factors of the steps: at 1 lies the baseline, and the path leads away from it both ways."""
+    steps = conditions["family"].isin(of_role("progress")) & (conditions["kind"] == "steps")
+    found = []
+    for side in (-1, 1):
+        factors = conditions["strength"][steps & (side * (conditions["strength"] - 1) > 0)].sort_values(
+            ascending=side > 0
+        )
+        order = conditions.index.get_indexer(factors.index)
+        found.append(nearest_on_path(gram, order, factors.to_numpy(dtype=float), 1.0))
+    (less, less_left), (more, more_left) = found
+    nearer = np.isnan(less_left) | (more_left <= less_left)
+    return np.where(nearer, more, less), np.where(nearer, more_left, less_left)
+
+
+def nearest_on_path(
+    gram: np.ndarray, order: np.ndarray, strengths: np.ndarray, origin: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest point on the polyline through 0 and the shifts of conditions order, for every condition.
 
-    gram (..., C, C): cross-fitted inner products. order (K,): the path's conditions by rising strengths (K,). Returns
-    the strength, linear along each segment, and the unexplained share of the condition's squared length (1 at strength
-    0), both (..., C); NaN where the squared length is not positive or the path is empty. Squared distances are
+    gram (..., C, C): cross-fitted inner products. order (K,): the path's conditions away from 0 with their strengths (K,), at
+    0 the strength is `origin`. Returns the strength, linear along each segment, and the unexplained share of the condition's
+    squared length (1 at 0), both (..., C); NaN where the squared length is not positive or the path is empty. Squared distances are
     cross-fitted: plain ones are too large by the path's own noise, most at its corners, and so pull equivalents off
     them.
     """
     length = np.diagonal(gram, axis1=-2, axis2=-1)
     if not len(order):
         return np.full(length.shape, np.nan), np.full(length.shape, np.nan)
-    best, where = length.copy(), np.zeros_like(length)
+    best, where = length.copy(), np.full_like(length, origin)
     for k, end in enumerate(order):
         start = order[k - 1] if k else None
-        low = strengths[k - 1] if k else 0.0
+        low = strengths[k - 1] if k else origin
         zero = np.zeros_like(length)
         to_end, end_end = gram[..., :, end], gram[..., end, end, None]
         to_start = gram[..., :, start] if k else zero

@@ -23,7 +23,9 @@ class Options:
 
     bootstrap: draws for every interval. permutations: of every permutation test; all orders where there are fewer.
     level: error level of tests, and 1 - coverage of intervals. power: of the minimum detectable effects.
-    similarity: cosine from which two directions are called similar (claim a); 0.3 is 9 % of the squared length.
+    similarity: cosine from which two directions are called the same (claim a): half of the squared length shared.
+    distinct: cosine below which two controls can be told apart (claim b). relevant: smallest difference between two
+    cosines that counts (claim b). own: share of the squared length from which a shift is one of its own (claim e).
     measures: scale-free measures that make up the vectors that are aligned.
     controls: families that serve as regularisers.
     seed: of all random draws.
@@ -33,7 +35,10 @@ class Options:
     permutations: int = DEFAULT.permutations
     level: float = DEFAULT.level
     power: float = 0.8
-    similarity: float = 0.3
+    similarity: float = 0.71
+    distinct: float = 0.9
+    relevant: float = 0.1
+    own: float = 0.5
     measures: tuple[str, ...] = ("alpha", "stable_rank", "entropy", "mp_softrank")
     controls: tuple[str, ...] = of_role("control")
     seed: int = 0

@@ -8,8 +8,9 @@ import pandas as pd
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.alignment import alignment_table
 from diversity_spectra.compare.benefits import benefits
-from diversity_spectra.compare.controls import control_table
-from diversity_spectra.compare.crossfit import shifts
+from diversity_spectra.compare.beyond import beyond_table
+from diversity_spectra.compare.controls import control_table, moved
+from diversity_spectra.compare.crossfit import Shifts, shifts
 from diversity_spectra.compare.features import Features, collect, copies, select
 from diversity_spectra.compare.metric import mean_alpha, metric_table
 from diversity_spectra.compare.noise import fit
@@ -25,7 +26,7 @@ INPUTS = {
     "evaluation": ["model", "condition", "seed", "set", "shift", "accuracy", "ece"],
     "spectra": ["model", "condition", "seed", "layer", "depth", "matrix"],
 }
-OUTPUTS = ("shift", "controls", "alignment", "metric", "validation", "claims")
+OUTPUTS = ("shift", "controls", "alignment", "beyond", "metric", "validation", "claims")
 
 
 def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
@@ -69,27 +70,40 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     if len(used) < mask.sum():
         idle = f"{mask.sum() - len(used)} features left out: equal in all runs of a condition"
         note = "; ".join(filter(None, [note, idle]))
-    noise = fit(features.vectors[:, used], features.group, blocks[used])
-    standard = features.vectors[:, used] / noise.sd
     conditions = features.conditions
     gains = benefits(tables["evaluation"], list(conditions["condition"]))
-    shift = None
-    if standard.shape[1] and len(conditions) > 1:
-        # The baseline's mean is taken off first: differences of large numbers would lose digits.
-        standard = standard - standard[features.group == 0].mean(axis=0)
-        shift = shifts(standard, features.group, noise, options.bootstrap, options.generator("bootstrap"))
-        result["controls"] = control_table(standard, features.group, conditions, shift, noise, options)
+    shift, moving = None, {}
+    if len(used) and len(conditions) > 1:
+        standard, shift, result["controls"], moving = measured(
+            features.vectors[:, used], features.group, conditions, blocks[used], options
+        )
+        result["beyond"] = beyond_table(shift, conditions.iloc[1:], options)
         result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
         result["metric"] = metric_table(
             features, shift, gains, tables["diversity"], mean_alpha(tables["spectra"]), options
         )
         result["validation"] = validation_table(result["metric"], conditions["training_set"].iloc[0], options)
-        for name in ("controls", "alignment", "metric"):
+        for name in ("controls", "alignment", "beyond", "metric"):
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())
-    evidence = claims.Evidence(conditions, shift, controls, gains, tables["diversity"], options)
+    evidence = claims.Evidence(conditions, shift, controls, moving, gains, tables["diversity"], options)
     result["claims"] = claims.claims_table(evidence)
     return result
+
+
+def measured(
+    vectors: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, blocks: np.ndarray, options: Options
+) -> tuple[np.ndarray, Shifts, pd.DataFrame, dict[str, float]]:
+    """Vectors (runs, features) in noise standard deviations, less the baseline's mean; their shifts; what is detected.
+
+    blocks: as in `noise.fit`. What is detected: `control_table` and `moved`.
+    """
+    noise = fit(vectors, group, blocks)
+    # The baseline's mean is taken off first: differences of large numbers would lose digits.
+    standard = (vectors - vectors[group == 0].mean(axis=0)) / noise.sd
+    shift = shifts(standard, group, noise, options.bootstrap, options.generator("bootstrap"))
+    controls = control_table(standard, group, conditions, shift, noise, options)
+    return standard, shift, controls, moved(standard, group, conditions, options)
 
 
 def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

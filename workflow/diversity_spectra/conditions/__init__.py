@@ -17,7 +17,7 @@ from diversity_spectra.conditions import families
 from diversity_spectra.conditions.condition import Condition, Family, Role
 from diversity_spectra.settings import Settings, key
 
-__all__ = ["FAMILIES", "MODULES", "Condition", "Conditions", "Family", "expand", "of_role"]
+__all__ = ["FAMILIES", "MODULES", "Condition", "Conditions", "Family", "Role", "expand", "of_role"]
 
 
 # Of the families, below the package: code of whatever reads the registry.

@@ -49,7 +49,7 @@ class Family:
 
     rank: its place among the families, in tables and figures. colour: its place in seaborn's palettes. values: type of
     the key's value (None: it has no key) and default. expand: conditions of a value; the second argument is the whole
-    `conditions` mapping.
+    `conditions` mapping. apart: its kinds are judged as families of their own.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Family:
     description: str = ""
     colour: int | None = None
     marker: str = "o"
+    apart: bool = False
 
 
 def joined(parts: Iterable[Condition], family: str) -> Condition:

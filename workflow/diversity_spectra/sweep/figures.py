@@ -37,6 +37,7 @@ from diversity_spectra.report.words import condition as told
 VERDICTS = {
     "supported": ("#d8ecf7", "#05476f", "o"),
     "contradicted": ("#fae0cf", "#85370a", "s"),
+    "mixed": ("#efe3f3", "#5b2a6e", "^"),
     "inconclusive": ("#e9e8e3", "#4a4a46", "D"),
 }
 SEEN = {"detected": VERDICTS["supported"], "not detected": VERDICTS["inconclusive"]}

@@ -43,5 +43,6 @@ def expand(synthetic: list[Synthetic], conditions: Settings) -> Iterator[Conditi
 
 
 FAMILY = Family(
-    "synthetic", "data", 5, expand, list[Synthetic], [], "synthetic images, each entry alone", colour=4, marker="D"
-)
+    "synthetic", "data", 5, expand, list[Synthetic], [], "synthetic images, each entry alone", colour=4, marker="D",
+    apart=True,
+)  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from diversity_spectra.compare.claims import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Missing
+from diversity_spectra.compare.claims import CONTRADICTED, INCONCLUSIVE, MIXED, SUPPORTED, Missing
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
@@ -17,7 +17,7 @@ from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, lis
 from diversity_spectra.report.words import condition as told
 
 NOT_ASKED = "not in this experiment"
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_ASKED)
+VERDICTS = (SUPPORTED, CONTRADICTED, MIXED, INCONCLUSIVE, NOT_ASKED)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def claims(material: Material) -> list[Claim]:
 class Words:
     """How a claim is told. digits: of its effect. sentence: from the row and its details, where there is an estimate.
 
-    Of a claim without one, `missing` is all that the details hold.
+    Of a claim without one, the details say what is missing.
     """
 
     digits: int
@@ -171,31 +171,51 @@ class Words:
     def reason(self, row: dict) -> str:
         """Why the verdict of a row of the table is what it is."""
         details = json.loads(row["details"])
-        undecided = details.keys() == {"missing"}
-        return f"{_missing(details) if undecided else self.sentence(row, details)}."
+        if not details.keys() <= {"missing", "plain"}:
+            return f"{self.sentence(row, details)}."
+        text = _missing(details)
+        if numbers := details.get("plain"):
+            text += f"; cosines that longer training is not taken out of: {_by_name(numbers)}"
+        return f"{text}."
 
 
 def _like_regularisers(row: dict, details: dict) -> str:
-    numbers = "; ".join(f"{plain(family)}: {_numbers(cosine)}" for family, cosine in details["cosines"].items())
-    if row["verdict"] == SUPPORTED:
-        along = " and ".join(map(plain, details["along"]))
-        return f"the shifts point along {along} (mean cosine by control: {numbers})"
-    if row["verdict"] == CONTRADICTED:
-        return f"the mean cosine stays below {details['similarity']:g} with every control ({numbers})"
-    text = f"the intervals do not decide (mean cosine by control: {numbers})"
+    families = "; ".join(
+        f"{plain(name)} {details['families'][name]} ({_by_name(cosines)})"
+        for name, cosines in details["cosines"].items()
+    )
+    text = (
+        f"beyond longer training and a higher rate, mean cosine by control, to be {details['similarity']:g} or more: "
+        f"{families}; not beyond them, over all data: {_by_name(details['plain'])}"
+    )
     return f"{text}; {_missing(details)}" if details["missing"] else text
 
 
 def _more_like_dropout(row: dict, details: dict) -> str:
-    text = {
-        SUPPORTED: "the shifts lie closer to dropout than to weight decay",
-        CONTRADICTED: "the shifts lie closer to weight decay than to dropout",
-        INCONCLUSIVE: "the difference cannot be told from 0",
-    }[row["verdict"]]
     return (
-        f"{text} (difference of mean cosines {_effect(row, 2)}); the cosine of dropout with weight decay is itself "
+        f"difference of mean cosines {_effect(row, 2)}, to be more than {details['relevant']:g}: "
+        f"{_families(details, details['differences'])}; the cosine of dropout with weight decay is itself "
         f"{_numbers(details['cosine_of_controls'])}"
     )
+
+
+def _unlike_optimisation(row: dict, details: dict) -> str:
+    return (
+        f"share of the squared shifts that is not along longer training or a higher rate {_effect(row, 2)}, to be more than "
+        f"{details['own']:g}: {_families(details, details['shares'])}; what is along them is not separable from longer "
+        "training"
+    )
+
+
+def _families(details: dict, numbers: dict) -> str:
+    """Verdict and numbers of every family of data."""
+    return "; ".join(
+        f"{plain(name)} {details['families'][name]} ({_numbers(triple)})" for name, triple in numbers.items()
+    )
+
+
+def _by_name(numbers: dict) -> str:
+    return ", ".join(f"{plain(name)} {_numbers(triple)}" for name, triple in numbers.items())
 
 
 def _synthetic_adds_most(row: dict, details: dict) -> str:
@@ -222,6 +242,7 @@ WORDS = {
     "b": Words(2, _more_like_dropout),
     "c": Words(4, _synthetic_adds_most),
     "d": Words(4, _too_much_hurts),
+    "e": Words(2, _unlike_optimisation),
 }
 
 MISSING = {
@@ -230,6 +251,17 @@ MISSING = {
     Missing.NO_CONTROL: "{family} is not part of this experiment",
     Missing.NOT_DETECTED: "the positive control {family} is not detected ({chance})",
     Missing.OPPOSED: "{family} {strengths} move the spectra in opposite directions (cosine {cosine})",
+    Missing.NO_OPTIMISATION: (
+        "no other number of steps or learning rate was run, so nothing can be told from longer training"
+    ),
+    Missing.OPTIMISATION_NOT_DETECTED: (
+        "other numbers of steps or rates do not move the spectra beyond the noise, so nothing can be told from them"
+    ),
+    Missing.DATA_NOT_DETECTED: "no family of data is detected (corrected p: {chances})",
+    Missing.NOT_SEPARABLE: "{family} is not separable from longer training or a higher rate",
+    Missing.ALIKE: (
+        "dropout and weight decay cannot be told apart: their cosine is {cosine}, where its interval had to end below {distinct}"
+    ),
     Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION: "no synthetic or no augmentation condition in this experiment",
     Missing.NO_OOD_ACCURACY: "no out-of-distribution accuracy was measured",
     Missing.NO_CURVE: "no curve of at least two synthetic amounts in this experiment",
@@ -250,8 +282,13 @@ def _spelled(fact: dict) -> dict[str, str]:
     spelled = {"family": plain(fact.get("family", ""))}
     if "strengths" in fact:
         spelled["strengths"] = " and ".join(f"{strength:g}" for strength in fact["strengths"])
+    if "cosine" in fact:
         spelled["cosine"] = _numbers(fact["cosine"])
-    if "q" in fact:
+    if "distinct" in fact:
+        spelled["distinct"] = f"{fact['distinct']:g}"
+    if isinstance(fact.get("q"), dict):
+        spelled["chances"] = ", ".join(f"{plain(name)} {probability(q)}" for name, q in fact["q"].items())
+    elif "q" in fact:
         spelled["chance"] = f"corrected p {fact['q']:.3g}, the least possible p {fact['p_floor']:.2g}"
         if (seen := fact["smallest_detectable"]) is not None:
             spelled["chance"] += f"; a shift of {seen:.2g} noise standard deviations per measure could have been seen"
