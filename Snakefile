@@ -47,6 +47,16 @@ onstart:
     workflow.scheduler.job_rate_limiter = None
 
 
+onsuccess:
+    for note in start.changed(READ):
+        logger.warning(f"note: {note}")
+
+
+onerror:
+    for note in start.changed(READ):
+        logger.warning(f"note: {note}")
+
+
 localrules:
     all,
 

@@ -14,6 +14,7 @@ try:
 
     # A job on a cluster parses this again, and takes its order from the plan of the workflow that has sent it.
     if workflow.is_main_process:
+        READ = start.texts(workflow.configfiles)
         whole, again = start.asked_again(sys.argv)
         WORK = start.plan(workflow.configfiles, workflow.config_settings.config, again)
 except UserError as error:

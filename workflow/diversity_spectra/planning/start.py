@@ -28,6 +28,25 @@ def plan(files: Collection[str], changes: dict, again: Collection[str]) -> Work:
     return work
 
 
+def texts(files: Collection[str]) -> dict[str, bytes]:
+    """What configuration files hold, as far as they can be read."""
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[str(file)] = Path(file).read_bytes()
+    return found
+
+
+def changed(before: dict[str, bytes]) -> list[str]:
+    """What to say of configuration files that hold something else than they did."""
+    now = texts(before)
+    return [
+        f"{file} has changed since this workflow read it; snakemake does what it asks for now"
+        for file in before
+        if now.get(file) != before[file]
+    ]
+
+
 def begin(work: Work, on_cluster: bool) -> tuple[list[str], list[str]]:
     """Take the locks; returns what users should know, and the jobs of a killed workflow that were cancelled.
 
