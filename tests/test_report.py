@@ -365,8 +365,10 @@ def test_reasons_that_differ_in_numbers_are_one_row(tables: dict[str, pd.DataFra
 
 
 def test_modules_are_listed_or_counted() -> None:
-    assert run._short("drop1, drop2") == "drop1, drop2"
-    assert run._short("a, b, c, d, (before the classifier)") == "4 modules from a on, before the classifier"
+    assert run.dropped("drop1, drop2") == "activations of drop1, drop2"
+    assert run.dropped("a, b, c, d, (before the classifier)") == (
+        "activations of 4 modules and the input of the classifier"
+    )
 
 
 def test_signs_are_told() -> None:

@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diversity_spectra.cli import main
+from diversity_spectra.config.experiment import TrainedModel
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune import models
-from diversity_spectra.finetune.job import Network
+from diversity_spectra.finetune.job import WITHOUT_BLOCKS, Network, architectures
 from diversity_spectra.jobs import canonical
+from diversity_spectra.report.sections.run import dropped
+from diversity_spectra.settings import ConfigError, validate
 
 RESNET = Network(architecture="test_resnet", image_size=32)
 
@@ -118,3 +121,48 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"without running its code .* save model\.state_dict\(\) alone"):
         models.create(RESNET, 3, "weights.ckpt")
     assert not Path("executed").exists()
+
+
+# ---------------------------------------------------------------- where dropout acts
+
+
+def places(architecture: str, where: str, side: int = 32, channels: int = 3) -> list[str]:
+    network = Network(architecture=architecture, image_size=side, channels=channels)
+    return models.dropout_places(models.create(network, 3, None, 0.5, where).train(), network)
+
+
+def test_dropout_acts_where_it_is_asked_for() -> None:
+    assert places("mlp_small", "blocks", 28, 1) == ["drop1", "drop2"] and places("mlp_small", "head", 28, 1) == [
+        "drop2"
+    ]
+    assert places("tf_efficientnet_lite0", "head") == [models.BEFORE_CLASSIFIER]
+    assert places("test_vit", "head", 160) == ["head_drop"]
+    branches = places("test_vit", "blocks", 160)
+    assert branches[-1] == "head_drop" and branches[:2] == ["blocks.0.drop_path1", "blocks.0.drop_path2"]
+
+
+def test_a_module_that_no_image_passes_is_no_place() -> None:
+    network = Network(architecture="mlp_small", image_size=28, channels=1)
+    model = models.create(network, 3, None, 0.5, "blocks").train()
+    model.unused = torch.nn.Dropout(0.5)
+    assert models.dropout_places(model, network) == ["drop1", "drop2"] and model.training and model.drop1.training
+
+
+def test_where_dropout_acts_is_said_in_words() -> None:
+    assert dropped("drop1, drop2") == "activations of drop1, drop2"
+    names = "blocks.0.drop_path1, blocks.0.drop_path2.0, head_drop"
+    assert dropped(names) == "activations at the end of each of 2 residual branches and the input of the classifier"
+    assert dropped("head.drop") == dropped(models.BEFORE_CLASSIFIER) == "the input of the classifier"
+
+
+@pytest.mark.parametrize("module", sorted(WITHOUT_BLOCKS))
+def test_a_network_without_blocks_is_refused_before_anything_runs(module: str) -> None:
+    name = min((name for name, source in architectures().items() if source == module), key=len)
+    model = {
+        "name": "x", "architecture": name, "steps": 1, "lr": 1.0, "seeds": 1, "baseline_runs": 2,
+        "conditions": {"dropout": {"rates": [0.1], "where": "blocks"}},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="has no residual blocks: set `where: head`"):
+        validate(TrainedModel, model, "x")
+    model["conditions"]["dropout"]["where"] = "head"
+    validate(TrainedModel, model, "x")

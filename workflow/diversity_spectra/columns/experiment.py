@@ -20,7 +20,9 @@ RUNS = {
     "condition": CONDITION,
     "seed": SEED,
     "diverged": Column("", "the loss was not finite and the training ended there", "finetune.training.train"),
-    "dropout_places": Column("", "modules in which dropout acts, by name", "finetune.models.dropout_places"),
+    "dropout_places": Column(
+        "", "modules in which dropout acts on an image, by name, in order", "finetune.models.dropout_places"
+    ),
     "kappa": Column(
         "1",
         "product over steps t of (1 - lr_t x decay): what decoupled weight decay alone multiplies a matrix by",

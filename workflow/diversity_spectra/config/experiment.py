@@ -71,6 +71,13 @@ class TrainedModel(Recipe, Network):
         return self
 
     @model_validator(mode="after")
+    def _places_for_dropout(self) -> TrainedModel:
+        where = {condition.training.get("dropout_where") for condition in self.expanded()}
+        if "blocks" in where and not self.has_blocks:
+            raise ValueError(f"{self.architecture} has no residual blocks: set `where: head` for its dropout")
+        return self
+
+    @model_validator(mode="after")
     def _noise_model(self) -> TrainedModel:
         if self.baseline_runs < 2 * self.seeds:
             raise ValueError(f"baseline_runs is {self.baseline_runs}; it must be at least 2 x seeds = {2 * self.seeds}")

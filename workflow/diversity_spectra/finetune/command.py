@@ -114,6 +114,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         if network.channels == 3:
             model = model.to(memory_format=torch.channels_last)
         images = Images(train_set.images, train_set.labels, network, models.normalisation(model), device)
+        places = models.dropout_places(model, network)
         if recipe.compile:
             model.compile()
         try:
@@ -131,7 +132,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
             "steps": outcome.history[-1]["step"],
             "diverged": outcome.diverged,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "dropout_places": models.dropout_places(model),
+            "dropout_places": places,
             "layers": models.layers(model),
         }
         write_json(result.folder / "run.json", summary)

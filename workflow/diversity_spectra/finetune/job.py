@@ -23,16 +23,46 @@ TABLES = re.compile(r"^(?:register_model_deprecations\(__name__, |NETWORKS = )\{
 WEIGHTS = ("none", "embedded", "hub", "pretrain")
 
 
+# Modules of timm whose networks have no residual branches that end in a module which drops them, so no blocks for dropout.
+# Tried one by one: docs/networks.md.
+WITHOUT_BLOCKS = frozenset(
+    [
+        "convmixer",
+        "densenet",
+        "dla",
+        "dpn",
+        "efficientvit_mit",
+        "efficientvit_msra",
+        "ghostnet",
+        "inception_resnet_v2",
+        "inception_v3",
+        "inception_v4",
+        "lcnetv2",
+        "nasnet",
+        "nextvit",
+        "pnasnet",
+        "repghost",
+        "repvit",
+        "selecsls",
+        "senet",
+        "shvit",
+        "vgg",
+        "xception",
+    ]
+)
+
+
 @cache
-def architectures() -> frozenset[str]:
-    """Names of all networks, read off the sources that register them: importing these would import torch."""
+def architectures() -> dict[str, str]:
+    """The module that registers each network, by its name, read off the sources: importing these would import torch."""
     timm = Path(find_spec("timm").submodule_search_locations[0], "models")
-    names: set[str] = set()
+    found: dict[str, str] = {}
     for source in (*timm.glob("*.py"), Path(__file__).parent / "networks.py"):
         text = source.read_text(encoding="utf-8")
-        names.update(REGISTERED.findall(text))
-        names.update(name for table in TABLES.findall(text) for name in re.findall(r"['\"](\w+)['\"]:", table))
-    return frozenset(names)
+        names = REGISTERED.findall(text)
+        names += [name for table in TABLES.findall(text) for name in re.findall(r"['\"](\w+)['\"]:", table)]
+        found |= dict.fromkeys(names, source.stem)
+    return found
 
 
 def weights_file(weights: str) -> str | None:
@@ -72,6 +102,11 @@ class Network(Settings):
             close = difflib.get_close_matches(value, known, n=3)
             raise ValueError(f"no network {value!r}" + (f"; similar: {', '.join(close)}" if close else ""))
         return value
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether dropout can act at the end of its residual branches."""
+        return architectures()[self.architecture.partition(".")[0]] not in WITHOUT_BLOCKS
 
     @property
     def told(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import Network
@@ -37,7 +38,10 @@ def create(
     architecture = network.architecture
     hub = HUB.fullmatch(weights or "")
     model = _build(network, hub, classes, dropout)
-    if dropout and dropout_where == "blocks" and architecture not in NETWORKS:
+    if dropout and architecture in NETWORKS:
+        if dropout_where == "head":
+            _drop_before_head_alone(model)
+    elif dropout and dropout_where == "blocks":
         _drop_in_blocks(model, dropout)
     if weights and weights != "none" and not hub:
         load_weights(model, weights, architecture, strict_head=False)
@@ -92,6 +96,13 @@ def hub_commit(model: nn.Module) -> str | None:
     return None
 
 
+def _drop_before_head_alone(model: nn.Module) -> None:
+    """Of a network of this package, whose last dropout is the one before its classifier."""
+    *inner, _ = (module for module in model.modules() if isinstance(module, nn.Dropout))
+    for module in inner:
+        module.p = 0.0
+
+
 def _drop_in_blocks(model: nn.Module, rate: float) -> None:
     """Dropout on the output of every residual branch, before it is added (Vaswani et al. 2017, arXiv 1706.03762).
 
@@ -120,11 +131,37 @@ def layers(model: nn.Module) -> list[str]:
     return [name.removesuffix(".weight") for name, tensor in model.state_dict().items() if tensor.ndim > 1]
 
 
-def dropout_places(model: nn.Module) -> list[str]:
-    """Names of the modules in which dropout acts."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0] + (
-        ["(before the classifier)"] if float(getattr(model, "drop_rate", 0) or 0) > 0 else []
-    )
+BEFORE_CLASSIFIER = "(before the classifier)"
+
+
+@torch.no_grad()
+def dropout_places(model: nn.Module, network: Network) -> list[str]:
+    """Names of the modules in which dropout acts on an image, in the order in which it passes them."""
+    places: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: places.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Dropout) and module.p > 0
+    ]
+    plain, side = functional.dropout, network.image_size
+    was_training = model.training
+
+    def watched(images: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        if training and p > 0:
+            places.append(BEFORE_CLASSIFIER)
+        return images
+
+    # Some networks of timm drop before their classifier without a module of its own, when they themselves are training.
+    functional.dropout = watched
+    try:
+        model.eval().training = True
+        model(torch.zeros(1, network.channels, side, side, device=next(model.parameters()).device))
+    finally:
+        functional.dropout = plain
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return list(dict.fromkeys(places))
 
 
 def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from diversity_spectra.conditions import FAMILIES, of_role
@@ -17,6 +19,8 @@ DATA = {
     "torchvision": "{name}, through torchvision",
     "image_folder": "images in the folder {path}",
 }
+# timm's names of the dropout before a classifier.
+HEAD_DROPOUT = re.compile(r"(^|\.)(head_drop|head\.(\w+\.)?drop\w*)$")
 
 
 def summary(material: Material) -> list[tuple[str, str]]:
@@ -61,7 +65,7 @@ def models(material: Material) -> Table:
                 name,
                 made.get("architecture", NOTHING),
                 "from scratch" if weights == "none" else weights,
-                _short(places.iloc[0]) if len(places) else NOTHING,
+                dropped(places.iloc[0]) if len(places) else NOTHING,
                 str(int(runs["steps"].max())) if "steps" in runs and runs["steps"].notna().any() else NOTHING,
                 str(made.get("batch_size", NOTHING)),
                 f"{made['lr']:g}" if "lr" in made else NOTHING,
@@ -70,7 +74,7 @@ def models(material: Material) -> Table:
                 counted(list(others), "") if len(others) else NOTHING,
             ]
         )
-    head = ["network", "architecture", "weights", "dropout acts in", "steps", "batch", "learning rate", "conditions"]
+    head = ["network", "architecture", "weights", "dropout acts on", "steps", "batch", "learning rate", "conditions"]
     return Table([*head, "baseline runs", "runs of others"], rows, 4)
 
 
@@ -102,13 +106,16 @@ def _test_sets(material: Material) -> str:
     return "; ".join(f"{text}: {', '.join(sets[kind])}" for kind, text in kinds.items() if kind in sets) + "."
 
 
-def _short(places: str) -> str:
-    """Module names; of many, their number and the first."""
+def dropped(places: str) -> str:
+    """Where dropout acts, in words, from names of modules in the order in which an image passes them."""
     names = str(places).split(", ")
-    modules = [name for name in names if not name.startswith("(")]
-    other = [name.strip("()") for name in names if name not in modules]
-    shown = modules if len(modules) <= 3 else [f"{len(modules)} modules from {modules[0]} on"]
-    return ", ".join([*shown, *other])
+    branches = [name for name in names if ".drop_path" in f".{name}"]
+    head = [name for name in names if name.startswith("(") or HEAD_DROPOUT.search(name)]
+    others = [name for name in names if name not in branches and name not in head]
+    said = [f"activations at the end of each of {len(branches)} residual branches"] if branches else []
+    if others:
+        said.append("activations of " + (", ".join(others) if len(others) <= 3 else f"{len(others)} modules"))
+    return " and ".join([*said, *(["the input of the classifier"] if head else [])])
 
 
 def facts(material: Material) -> dict[str, object]:
