@@ -137,6 +137,46 @@ def test_kappa_is_what_decay_alone_does(workdir: Path, ema: float) -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_every_condition_may_decay_and_a_family_adds_its_own(workdir: Path) -> None:
+    base = {"dropout": 0.0, "base_weight_decay": 0.2}
+    assert recipe(**base).decay == pytest.approx(0.7) and recipe(**base, weight_decay=0.0).decay == 0.2
+    kappas = []
+    for changes in ({"base_weight_decay": 0.7, "weight_decay": 0.0}, {"base_weight_decay": 0.2}):
+        assert train(f"out{len(kappas)}", 0, **{**base, **changes}) == 0
+        kappas.append(json.loads(Path(f"out{len(kappas)}/seed-0/run.json").read_text())["kappa"])
+    assert kappas[0] == pytest.approx(kappas[1]) and kappas[0] < 1
+    assert sha256("out0/seed-0/model.safetensors") == sha256("out1/seed-0/model.safetensors")
+
+
+def test_what_timm_excepts_from_decay_does_not_decay() -> None:
+    from timm.optim import param_groups_weight_decay
+
+    for architecture in ("test_vit", "test_resnet", "test_efficientnet"):
+        model = models.create(network(architecture), 3)
+        excepted = getattr(model, "no_weight_decay", set)()
+        groups = param_groups_weight_decay(model, 0.1, no_weight_decay_list=excepted)
+        theirs = {group["weight_decay"]: group["params"] for group in groups}
+        for ours, expected in zip(training.parameters(model), (theirs[0.1], theirs[0.0]), strict=True):
+            assert {id(p) for p in ours} == {id(p) for p in expected}
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}], ids=str)
+def test_mixed_images_change_the_training_and_nothing_of_its_order(workdir: Path, changes: dict) -> None:
+    for name, settings in (("plain", {}), ("one", changes), ("other", changes)):
+        assert train(name, 0, dropout=0.0, **settings) == 0
+    plain, one, other = (sha256(f"{name}/seed-0/model.safetensors") for name in ("plain", "one", "other"))
+    assert one == other != plain
+
+
+def test_a_mixed_target_is_shared_by_the_classes_of_its_images() -> None:
+    torch.manual_seed(0)
+    images, labels = torch.stack([torch.full((3, 8, 8), float(k)) for k in range(4)]), torch.arange(4)
+    mixed, targets = training.mixer(recipe(mixup=1.0), 4)(images, labels)
+    assert targets.shape == (4, 4) and torch.allclose(targets.sum(1), torch.ones(4))
+    torch.testing.assert_close(mixed[:, 0, 0, 0], targets @ torch.arange(4.0))
+    assert training.mixer(recipe(), 4) is None
+
+
 def test_averaged_weights_are_the_moving_average_over_the_steps(workdir: Path) -> None:
     settings = recipe(ema=0.8)
     images = imageset.load("train")

@@ -135,6 +135,18 @@ class Recipe(Settings):
     )
     flip: bool = key(False, description="mirror half of the images at random in every condition (not for digits)")
     label_smoothing: float = key(0.0, ge=0, lt=1, description="label smoothing in every condition")
+    base_weight_decay: Annotated[float, Absent(0.0)] = key(
+        0.0, ge=0, description="decoupled decay of matrices in every condition; the family weight_decay adds its own"
+    )
+    mixup: Annotated[float, Absent(0.0)] = key(
+        0.0,
+        ge=0,
+        le=10,
+        description="alpha of mixup in every condition, e.g. 0.2; 0 = none; with cutmix, one of the two",
+    )
+    cutmix: Annotated[float, Absent(0.0)] = key(
+        0.0, ge=0, le=10, description="alpha of CutMix in every condition, e.g. 1"
+    )
     on_divergence: Aside[Literal["fail", "record"]] = key(
         "fail", description="what a loss that is not finite does to the run"
     )
@@ -145,7 +157,13 @@ class Training(Recipe):
 
     dropout: float = key(0.0, ge=0, lt=1, description="dropout probability")
     dropout_where: Literal["", "blocks", "head"] = key("", description="where dropout acts")
-    weight_decay: float = key(0.0, ge=0, description="decoupled decay, of matrices only")
+    weight_decay: float = key(
+        0.0, ge=0, description="decoupled decay, of matrices only, beside that of every condition"
+    )
+
+    @property
+    def decay(self) -> float:
+        return self.base_weight_decay + self.weight_decay
 
     def work(self, network: Network, runs: int) -> Work:
         kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step"

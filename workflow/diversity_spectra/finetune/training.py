@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,6 +18,9 @@ from diversity_spectra.finetune.images import Images
 from diversity_spectra.finetune.job import Training
 from diversity_spectra.resume import Resume
 from diversity_spectra.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RECORDS = 20  # rows of the history
@@ -54,10 +58,29 @@ def decay_factor(recipe: Training) -> float:
     """
     product = average = 1.0
     for step in range(recipe.steps):
-        product *= 1 - learning_rate(step, recipe) * recipe.weight_decay
+        product *= 1 - learning_rate(step, recipe) * recipe.decay
         ema = average_decay(step, recipe)
         average = ema * average + (1 - ema) * product
     return average
+
+
+def parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Those that decay, and the others: vectors, and what timm excepts, such as position embeddings and class tokens."""
+    excepted = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.ndim > 1 and name not in excepted else others).append(parameter)
+    return decayed, others
+
+
+def mixer(recipe: Training, classes: int) -> v2.Transform | None:
+    """Mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899) of a batch, by chance."""
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    from torchvision.transforms import v2
+
+    kinds = ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
+    return v2.RandomChoice([kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha])
 
 
 def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
@@ -73,9 +96,8 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there.
     """
     device = images.device
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    decayed, others = parameters(model)
+    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 
@@ -83,6 +105,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
         get_ema_multi_avg_fn(average_decay(int(step), recipe))(kept, new, step)
 
     average = AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if recipe.ema else None
+    mix = mixer(recipe, int(images.labels.max()) + 1)
     batch, steps = recipe.batch_size, recipe.steps
     outcome = Outcome([], False)
     start, micro = 0, batch
@@ -110,7 +133,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
             _seed_device(derive_seed(seed, "step", step), device)
             flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
             try:
-                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, micro, recipe)
+                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, mix, micro, recipe)
             except torch.OutOfMemoryError:
                 if micro == 1:
                     raise UserError("out of memory on the device even with one image at a time") from None
@@ -177,6 +200,7 @@ def _step(
     images: Images,
     indices: torch.Tensor,
     flipped: torch.Tensor | None,
+    mix: v2.Transform | None,
     micro: int,
     recipe: Training,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,10 +210,13 @@ def _step(
     for start in range(0, len(indices), micro):
         part = slice(start, start + micro)
         batch, labels = images.batch(indices[part], None if flipped is None else flipped[part])
+        batch, targets = (
+            mix(batch, labels) if mix else (batch, labels)
+        )  # targets: (B,) or, of mixed images, (B, classes)
         precision = PRECISIONS.get(recipe.precision)
         with torch.autocast(images.device.type, precision, enabled=precision is not None):
             logits = model(batch)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         scaler.scale(loss * (len(labels) / len(indices))).backward()
         # Detached tensors, no .item(): the device need not be waited for.
         loss_sum = loss_sum + loss.detach() * (len(labels) / len(indices))
