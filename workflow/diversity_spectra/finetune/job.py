@@ -24,7 +24,7 @@ WEIGHTS = ("none", "embedded", "hub", "pretrain")
 
 
 # Modules of timm whose networks have no residual branches that end in a module which drops them, so no blocks for dropout.
-# Tried one by one: docs/networks.md.
+# Tried one by one: benchmarks/networks.md.
 WITHOUT_BLOCKS = frozenset(
     [
         "convmixer",
