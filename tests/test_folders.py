@@ -124,6 +124,14 @@ def test_one_class_is_refused_before_anything_runs(tmp_path: Path, random: np.ra
     assert parse(configured(tmp_path / "two")).data.classes() == 2
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "data.parquet", "shard-000.tar", "folder/shard-000.tar"])
+def test_what_is_no_tree_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"Hugging Face data set as PATH/CLASS/NAME\.png, one folder per class"):
+        parse(configured(tmp_path / name if "/" not in name else tmp_path / "folder"))
+
+
 def test_extra_classes_of_the_test_part_are_said(tmp_path: Path, random: np.random.Generator) -> None:
     fill(tmp_path / "photos/train", random, cat=3, dog=3)
     fill(tmp_path / "photos/test", random, cat=3, dog=3, ox=3)

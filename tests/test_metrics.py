@@ -132,3 +132,15 @@ def test_a_calibrated_forecast_has_a_small_error():
 def test_input_without_an_answer_is_refused(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         metrics.classification_metrics(logits, labels)
+
+
+def test_balanced_accuracy_weighs_classes_alike_and_is_that_of_sklearn() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    labels = np.array([0] * 60 + [2])  # class 1 has no example
+    logits = np.zeros((61, 3))
+    logits[:, 0] = 1
+    assert metrics.balanced_accuracy(logits, labels) == 0.5 and metrics.accuracy(logits, labels) > 0.98
+    random = np.random.default_rng(0)
+    labels, logits = random.integers(0, 4, 50), random.normal(size=(50, 4))
+    assert metrics.balanced_accuracy(logits, labels) == pytest.approx(balanced_accuracy_score(labels, logits.argmax(1)))

@@ -105,6 +105,7 @@ EVALUATION = {
         "", "`none` (test), `natural` (another source), `corruption` or `synthetic`", "evaluate.command.shift_of"
     ),
     "accuracy": Column("share", "examples whose largest logit is the label's", "evaluate.metrics.accuracy"),
+    "balanced_accuracy": Column("share", "mean of the accuracies of the classes", "evaluate.metrics.balanced_accuracy"),
     "nll": Column("nats", "mean of -ln p(label)", "evaluate.metrics.negative_log_likelihood"),
     "brier": Column(
         "0 to 2", "mean over examples of the sum over classes of (p - one-hot)^2", "evaluate.metrics.brier"

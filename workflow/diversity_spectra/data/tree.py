@@ -14,6 +14,8 @@ PARTS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+# What to do with images that come in another way.
+EXPORT = "save images of a table, a Parquet file, a tar or a Hugging Face data set as PATH/CLASS/NAME.png, one folder per class"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def list_classes(root: Path) -> list[str]:
     """Names of the class folders, sorted. Raises `UserError` where there are none."""
     classes = sorted(path.name for path in _folders(root))
     if not classes:
-        raise UserError(f"{root}: expected one folder per class, found none")
+        raise UserError(f"{root}: expected one folder per class, found none; {EXPORT}")
     for name in classes:
         if not name.isprintable():  # so is what is not UTF-8
             raise UserError(f"{root}: the class folder {name!a} needs a name of printable UTF-8 text; rename it")
@@ -79,7 +81,9 @@ def counts(root: Path) -> dict[str, int]:
 
 def problem(root: Path) -> str | None:
     """Why nothing can be learnt from a tree, as far as its folders tell; None where nothing is wrong, or nothing there."""
-    if not root.is_dir():
+    if root.is_file():
+        return f"{root}: a file; {EXPORT}"
+    if not root.exists():
         return None
     try:
         classes = list_classes(layout(root).train)
@@ -88,8 +92,8 @@ def problem(root: Path) -> str | None:
     if len(classes) > 1:
         return None
     return (
-        f"{root}: one class, {classes[0]!r}, and nothing to tell it from; name the folder that holds one folder per class"
-        " (where labels stand in a table, sort the images into such folders first)"
+        f"{root}: one class, {classes[0]!r}, and nothing to tell it from; name the folder that holds one folder per class;"
+        f" {EXPORT}"
     )
 
 

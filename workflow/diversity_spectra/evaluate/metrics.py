@@ -22,6 +22,13 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
+def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over classes that have examples of the share of theirs that is right: large classes do not outweigh small ones."""
+    correct = (np.argmax(logits, axis=1) == labels).astype(np.float64)
+    examples = np.bincount(labels)
+    return float(np.mean(np.bincount(labels, weights=correct)[examples > 0] / examples[examples > 0]))
+
+
 def negative_log_likelihood(log_p: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -ln p(label), in nats, from log-probabilities (N, C)."""
     return float(-np.mean(log_p[np.arange(len(labels)), labels]))
@@ -65,7 +72,7 @@ def adaptive_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All metrics of logits (N, C) against labels (N,) integers in [0, C).
 
-    Keys: accuracy, nll (nats), brier (0 to 2), ece and adaptive_ece (0 to 1, 15 bins). Raises ValueError for shapes
+    Keys: accuracy, balanced_accuracy, nll (nats), brier (0 to 2), ece and adaptive_ece (0 to 1, 15 bins). Raises ValueError for shapes
     that do not match, labels out of range, and logits that are NaN or infinite: a diverged network has no metrics.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
@@ -80,6 +87,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     correct = (np.argmax(logits, axis=1) == labels).astype(np.float64)
     return {
         "accuracy": accuracy(logits, labels),
+        "balanced_accuracy": balanced_accuracy(logits, labels),
         "nll": negative_log_likelihood(log_p, labels),
         "brier": brier(log_p, labels),
         "ece": calibration_error(confidence, correct),
