@@ -12,6 +12,7 @@ import tiny_pipelines
 import torch
 from conftest import ROOT, TINY
 from PIL import Image
+from safetensors.torch import save_file
 
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
@@ -242,3 +243,63 @@ def test_a_pipeline_that_gives_nan_is_drawn_again_and_left_out(
     generate("sample", {"source": source}, {"images": str(real)}, tmp_path / "part")
     rows = imageset.read_manifest(tmp_path / "part")
     assert rows["reason"].tolist() == ["blank"] * 2 and rows["redraws"].tolist() == [1, 1]
+
+
+# ---------------------------------------------------------------- adapters
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipelines.stable_diffusion(tmp_path_factory.mktemp("tiny"))
+
+
+def drawn(tiny: Path, real: Path, out: Path, **changes: object) -> np.ndarray:
+    source = {
+        "kind": "text_to_image", "model": str(tiny), "prompts": ["a {name} <x>"], "images_per_class": 1,
+        "inference_steps": 2, "image_size": 32, "redraws": 0, **changes,
+    }  # fmt: skip
+    return generate("sample", {"source": source}, {"images": str(real)}, out).images
+
+
+def test_a_textual_inversion_changes_what_its_token_draws(tiny: Path, real: Path, tmp_path: Path) -> None:
+    save_file({"<x>": torch.full((8,), 5.0)}, tmp_path / "token.safetensors")
+    plain = drawn(tiny, real, tmp_path / "plain")
+    adapted = {"textual_inversion": str(tmp_path / "token.safetensors")}
+    assert not np.array_equal(plain, drawn(tiny, real, tmp_path / "adapted", **adapted))
+    other = {"prompts": ["a {name}"]}
+    assert np.array_equal(
+        drawn(tiny, real, tmp_path / "a", **other), drawn(tiny, real, tmp_path / "b", **other, **adapted)
+    )
+
+
+def test_a_lora_changes_what_is_drawn(tiny: Path, real: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    module = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_v"
+    shapes = {"lora_A": (2, 16), "lora_B": (16, 2)}
+    torch.manual_seed(0)
+    save_file(
+        {f"{module}.{name}.weight": 9 * torch.randn(shape) for name, shape in shapes.items()},
+        tmp_path / "l.safetensors",
+    )
+    plain = drawn(tiny, real, tmp_path / "plain")
+    assert not np.array_equal(plain, drawn(tiny, real, tmp_path / "adapted", lora=str(tmp_path / "l.safetensors")))
+
+
+@pytest.mark.parametrize("kind", ["lora", "textual_inversion"])
+def test_an_adapter_of_something_else_is_one_line(
+    kind: str, tiny: Path, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if kind == "lora":
+        pytest.importorskip("peft")
+    save_file({"<x>": torch.zeros(3), "y": torch.zeros(3)}, tmp_path / "a.safetensors")
+    source = {"kind": "text_to_image", "model": str(tiny), "image_size": 32, kind: str(tmp_path / "a.safetensors")}
+    job = {"settings": {"source": source}, "inputs": {"images": str(real)}, "out": str(tmp_path / "out")}
+    assert main(["generate", "sample", "--job", canonical(job)]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and f"generator.{kind} " in lines[0] and "does not fit" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["lora", "textual_inversion"])
+def test_an_adapter_with_code_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"generator.{kind}"):
+        parse(configured(**{kind: "adapter.pt"}))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from diversity_spectra.imageset import ImageSet
 
+Adapter = Annotated[LocalPath, Field(pattern=r"\.safetensors$")]
 SCHEDULER = re.compile(r"^class (?!Flax)(\w+)\(.*\bSchedulerMixin\b", re.MULTILINE)
 
 
@@ -58,6 +59,12 @@ class DiffusersPipeline(Generator):
         None,
         description="what {name} stands for where class folders are codes (n01440764: tench): .yaml, .csv or .jsonl",
     )
+    lora: Annotated[Adapter | None, Content(), Absent(None)] = key(
+        None, description="LoRA adapter of the pipeline, a .safetensors file (Hu et al. 2021, arXiv 2106.09685)"
+    )
+    textual_inversion: Annotated[Adapter | None, Content(), Absent(None)] = key(
+        None, description="learned embedding of one token, a .safetensors file (Gal et al. 2022, arXiv 2208.01618)"
+    )
     negative_prompt: str = key("", description="what the images shall not show")
     guidance: float = key(7.5, ge=0, le=50, description="guidance scale; lower is more diverse")
     inference_steps: int = key(30, ge=1, le=1000, description="denoising steps per image")
@@ -81,6 +88,15 @@ class DiffusersPipeline(Generator):
     @classmethod
     def _of_classes(cls, value: list[str]) -> list[str]:
         without_name(value)
+        return value
+
+    @field_validator("lora")
+    @classmethod
+    def _loadable(cls, value: str | None) -> str | None:
+        if value is not None and find_spec("peft") is None:
+            raise ValueError(
+                "diffusers loads LoRA adapters with the package peft; add it to the environment: pip install peft"
+            )
         return value
 
     @field_validator("scheduler")
@@ -110,6 +126,8 @@ class DiffusersPipeline(Generator):
 
     def told(self, pool_per_class: int) -> str:
         revision = f", revision {self.revision}" if self.revision else ""
+        adapters = ", ".join(Path(adapter).name for adapter in (self.lora, self.textual_inversion) if adapter)
+        revision += f", adapted by {adapters}" if adapters else ""
         prompts = [f"“{prompt}”" for prompt in self.prompts]
         listed = " and ".join(filter(None, [", ".join(prompts[:-1]), prompts[-1]]))
         said = f"Captions: {self.captions}" if self.captions else f"Prompts: {listed}"

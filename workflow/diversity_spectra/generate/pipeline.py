@@ -8,6 +8,7 @@ seeds a bounded number of times, and counted.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from diversity_spectra.generate.kind import Generator
 from diversity_spectra.generate.sources import is_blank, pixels
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import diffusers
 
 GPU_TILE = 8  # images of one call
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -139,6 +143,7 @@ def _open(settings: Generator, device: torch.device):
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"generator.model {settings.model}: cannot be loaded ({str(error).splitlines()[0]})") from None
+    _adapt(pipeline, settings)
     if settings.scheduler:
         pipeline.scheduler = getattr(diffusers, settings.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -146,3 +151,16 @@ def _open(settings: Generator, device: torch.device):
     if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
         pipeline.vae.enable_slicing()
     return pipeline.to(device)
+
+
+def _adapt(pipeline: diffusers.DiffusionPipeline, settings: Generator) -> None:
+    """Load the adapters of the settings. Raises `UserError` for one that does not fit the pipeline."""
+    for name, loader in (("lora", "load_lora_weights"), ("textual_inversion", "load_textual_inversion")):
+        if path := getattr(settings, name):
+            try:
+                getattr(pipeline, loader)(path, use_safetensors=True, local_files_only=True)
+            except Exception as error:  # the loaders raise many kinds
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise UserError(f"generator.{name} {path}: does not fit {settings.model} ({reason})") from None
+    if settings.lora and not pipeline.get_list_adapters():  # then diffusers has only warned
+        raise UserError(f"generator.lora {settings.lora}: does not fit {settings.model}, none of its layers is there")
