@@ -106,7 +106,7 @@ def simulate(world: World, seeds: int, baseline_runs: int, rng: np.random.Genera
 def judged(vectors: np.ndarray, group: np.ndarray, seed: np.ndarray, options: Options = FAST) -> claims.Evidence:
     """What claims about spectra are judged from."""
     blocks = np.arange(FEATURES) % 4
-    _, shift, controls, moved = measured(vectors, group, CONDITIONS, blocks, options)
+    _, shift, controls, moved = measured(vectors, group, seed, CONDITIONS, blocks, options)
     nothing = np.zeros((len(CONDITIONS), 0))
     runs = Benefits(list(CONDITIONS["condition"]), nothing, nothing, nothing, np.bincount(group))
     return claims.Evidence(CONDITIONS, shift, controls, moved, runs, pd.DataFrame(), options)

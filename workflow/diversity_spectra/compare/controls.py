@@ -12,17 +12,21 @@ from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.shift import benjamini_hochberg
 from diversity_spectra.conditions import FAMILIES, Role, of_role
 
+ENOUGH = 20  # orders for each unit of 1 / level, so that corrections over families leave a test its power
+
 
 def control_table(
-    values: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, shift: Shifts, noise: Noise, options: Options
-) -> pd.DataFrame:
+    values: np.ndarray, group: np.ndarray, seed: np.ndarray, conditions: pd.DataFrame, shift: Shifts, noise: Noise,
+    options: Options,
+) -> pd.DataFrame:  # fmt: skip
     """One row per control family (condition empty) and one per strength.
 
     values (runs, features) in noise standard deviations. effect: root mean square over features of the shift in noise
     standard deviations, from its cross-fitted squared length (0 where that is negative); of a family, its largest.
     smallest_detectable: the effect seen with probability `options.power`; of a family, by its joint test if a single
     strength, the noisiest, has that effect; NaN where p cannot fall below the level. p: permutation test of the squared
-    length; of a family, of the sum over its strengths, with the labels of all its runs and the baseline's permuted.
+    length; of a family, of the sum over its strengths, with the labels of all its runs and the baseline's permuted, as
+    `blocks` says.
     p_floor: the least p that so few runs, or so few permutations, can give. q: Benjamini-Hochberg over the families of
     the model, and over the single strengths: many strengths with high floors cannot hide a family.
     """
@@ -61,9 +65,10 @@ def control_table(
             )
         picked = np.isin(group, [0, *members])
         labels = np.searchsorted([0, *members], group[picked])
-        floor = max(1 / options.permutations, 1 / orders(np.bincount(labels)))
+        block = blocks(seed[picked], labels, options)
+        floor = max(1 / options.permutations, 1 / orders_within(block, labels))
         null = shift.square[:, members - 1, members - 1].sum(axis=1)
-        joint = permutation_omnibus(values[picked], labels, options.permutations, rng)
+        joint = permutation_omnibus(values[picked], labels, options.permutations, rng, block)
         whole = {
             "family": family,
             "condition": "",
@@ -92,7 +97,9 @@ def groups_of(conditions: pd.DataFrame, role: Role) -> dict[str, np.ndarray]:
     return {name: (names == name).to_numpy() for name in chosen}
 
 
-def moved(values: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, options: Options) -> dict[str, float]:
+def moved(
+    values: np.ndarray, group: np.ndarray, seed: np.ndarray, conditions: pd.DataFrame, options: Options
+) -> dict[str, float]:
     """Corrected p that the conditions of a family do nothing, for families of data and of optimisation.
 
     values (runs, features); conditions: the baseline first. Permutation test of the sum of squared lengths, with the
@@ -103,10 +110,24 @@ def moved(values: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, optio
     for name, own in {**groups_of(conditions, "data"), **groups_of(conditions, "progress")}.items():
         members = np.flatnonzero(own)
         picked = np.isin(group, [0, *members])
-        p[name] = permutation_omnibus(
-            values[picked], np.searchsorted([0, *members], group[picked]), options.permutations, rng
-        )
+        labels = np.searchsorted([0, *members], group[picked])
+        block = blocks(seed[picked], labels, options)
+        p[name] = permutation_omnibus(values[picked], labels, options.permutations, rng, block)
     return benjamini_hochberg(pd.Series(p, dtype=float)).to_dict()
+
+
+def blocks(seed: np.ndarray, group: np.ndarray, options: Options) -> np.ndarray:
+    """Blocks (runs,) in which labels are permuted: the runs of one seed, or all where these have too few orders.
+
+    What runs of one seed have in common stays with them, which makes the test sharper; over all runs it only holds more
+    than its level. The choice follows from the numbers of runs alone.
+    """
+    return seed if orders_within(seed, group) >= ENOUGH / options.level else np.zeros(len(group), dtype=int)
+
+
+def orders_within(block: np.ndarray, group: np.ndarray) -> float:
+    """Number of ways to deal the runs of every block into groups of the sizes that they have there."""
+    return float(np.prod([orders(np.bincount(group[block == label])) for label in np.unique(block)]))
 
 
 def orders(sizes: np.ndarray) -> float:

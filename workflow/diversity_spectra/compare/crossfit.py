@@ -21,6 +21,7 @@ from diversity_spectra.compare.noise import Noise, effective_dimension
 CHUNK = 20  # simulated experiments at a time: bounds the memory
 STEPS = 81  # of the grid of cosines: 0.025 apart, with a linear course between them
 LEAST_SHARE = 0.04  # of the variance along a shift that is left where its unbiased estimate is smaller, or negative
+MOST_SHARED = 0.95  # of the noise, that runs of one seed may have in common
 PARALLEL = 1e-9  # from 1 or -1: closer cosines of observed shifts span no plane
 
 
@@ -60,11 +61,54 @@ class Shifts:
         )
 
 
-def shifts(values: np.ndarray, group: np.ndarray, noise: Noise, draws: int, rng: np.random.Generator) -> Shifts:
-    """Geometry of the shifts of standardised values (runs, features); group 0 is the baseline.
+@dataclass(frozen=True)
+class Seeds:
+    """Which runs have a seed in common, and so the initial weights and the order of the data, in part.
 
-    A condition of a single run has no variance of its own: the pooled one stands in.
+    run (seeds, runs), condition (seeds, conditions): 1 where the seed's. overlap (conditions, conditions): seeds in common
+    over the product of the numbers of runs, 0 on the diagonal.
     """
+
+    run: np.ndarray
+    condition: np.ndarray
+    overlap: np.ndarray
+    pairs: float
+
+    @classmethod
+    def of(cls, seed: np.ndarray, group: np.ndarray) -> Seeds:
+        """seed (runs,): a label for each run, of which no condition has two equal ones."""
+        # In the order in which they come, so that no draw depends on what they are called.
+        labels = seed[np.sort(np.unique(seed, return_index=True)[1])]
+        run = (seed == labels[:, None]).astype(float)
+        condition = run @ np.eye(group.max() + 1)[group]
+        n = condition.sum(axis=0)
+        common = (condition.T @ condition) * (1 - np.eye(len(n)))
+        # Of a pair's residuals at one seed, which lack their conditions' means, so much of the common variance is left.
+        left = common * (1 - 1 / n - 1 / n[:, None] + common / np.outer(n, n))
+        return cls(run, condition, common / np.outer(n, n), float(left.sum()))
+
+    def common(self, residuals: np.ndarray) -> np.ndarray:
+        """Unbiased trace (...,) of the noise that runs of one seed share, from residuals (..., runs, features)."""
+        if not self.pairs > 0:
+            return np.zeros(residuals.shape[:-2])
+        return (((self.run @ residuals) ** 2).sum(axis=(-1, -2)) - (residuals**2).sum(axis=(-1, -2))) / self.pairs
+
+    def of_shifts(self, own: np.ndarray, common: np.ndarray) -> np.ndarray:
+        """Traces (..., C, C) of the noise's covariances in the shifts, from those of the means, own (..., C + 1), and common."""
+        means = common[..., None, None] * self.overlap + own[..., None] * np.eye(own.shape[-1])
+        return means[..., 1:, 1:] - means[..., 1:, :1] - means[..., :1, 1:] + means[..., :1, :1]
+
+
+def shifts(
+    values: np.ndarray, group: np.ndarray, noise: Noise, draws: int, rng: np.random.Generator,
+    seed: np.ndarray | None = None,
+) -> Shifts:  # fmt: skip
+    """Geometry of the shifts of standardised values (runs, features); group (runs,) ascends, 0 is the baseline.
+
+    seed (runs,): runs of different conditions with the same one may have noise in common; None: no two have. A condition
+    of a single run has no variance of its own: the pooled one stands in.
+    """
+    seeds = Seeds.of(np.arange(len(group)) if seed is None else seed, group)
     groups = int(group.max()) + 1
     n = np.bincount(group, minlength=groups)
     mean = np.stack([values[group == index].mean(axis=0) for index in range(groups)])
@@ -73,16 +117,16 @@ def shifts(values: np.ndarray, group: np.ndarray, noise: Noise, draws: int, rng:
     trace = np.where(n > 1, trace, values.shape[1])
     vectors = mean[1:] - mean[0]
     plain = vectors @ vectors.T
-    shared = trace / n
-    unbiased = plain - shared[0] - np.diag(shared[1:])
+    common = seeds.common(residuals)
+    unbiased = plain - seeds.of_shifts(trace / n, common)
+    share = np.clip(common / np.average(trace, weights=n), 0.0, MOST_SHARED)
     inflate = np.sqrt(n / np.maximum(n - 1, 1) / noise.factor)
     pool = (residuals * inflate[group, None])[n[group] > 1]
     projected = vectors @ pool.T
     spread = projected @ projected.T / max(len(pool), 1)
     trace_square = values.shape[1] ** 2 / effective_dimension(residuals, noise.df)
-    share = noise.factor / n
-    excess = trace_square * (share[0] + np.diag(share[1:]))
-    simulated = _simulate(vectors, pool, n, noise, draws, rng)
+    excess = trace_square * seeds.of_shifts(noise.factor / n, share)
+    simulated = _simulate(vectors, pool, n, noise, seeds, float(share), draws, rng)
     return Shifts(vectors, plain, unbiased, n[1:], int(n[0]), spread, excess, *simulated)
 
 
@@ -252,14 +296,19 @@ def permutation_p(
     return (statistic >= statistic[0] - tolerance).mean(axis=0), 1 / len(chosen)
 
 
-def permutation_omnibus(values: np.ndarray, group: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
+def permutation_omnibus(
+    values: np.ndarray, group: np.ndarray, permutations: int, rng: np.random.Generator, block: np.ndarray | None = None
+) -> float:
     """p of the sum of cross-fitted squared lengths of all groups 1.. from group 0: does any of them do anything?
 
-    values (runs, features); labels are permuted over all runs.
+    values (runs, features); labels are permuted within each block (runs,), or over all runs.
     """
+    block = np.zeros(len(group)) if block is None else np.unique(block, return_inverse=True)[1]
+    shuffled = np.argsort(block + rng.random((permutations - 1, len(group))), axis=1)
+    labels = np.tile(group, (permutations, 1))
+    labels[1:, np.argsort(block, kind="stable")] = group[shuffled]
     groups = int(group.max()) + 1
     values = values - values.mean(axis=0)
-    labels = np.concatenate([group[None], rng.permuted(np.tile(group, (permutations - 1, 1)), axis=1)])
     means, traces = zip(*[_split_mean((labels == index).astype(float), values) for index in range(groups)], strict=True)
     total = sum(((means[k] - means[0]) ** 2).sum(axis=1) - traces[k] - traces[0] for k in range(1, groups))
     return float((total >= total[0] - 1e-9 * np.abs(total).max()).mean())
@@ -274,12 +323,13 @@ def _split_mean(member: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _simulate(
-    vectors: np.ndarray, pool: np.ndarray, n: np.ndarray, noise: Noise, draws: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    vectors: np.ndarray, pool: np.ndarray, n: np.ndarray, noise: Noise, seeds: Seeds, share: float, draws: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Draw the runs of every condition from the pooled residuals: `metric`, `cross` and `square` of `Shifts`.
 
     pool (residuals, features): inflated by sqrt(n / (n - 1)) to undo the fit of the mean and brought to one variance by
-    the conditions' factors. Every simulated experiment is divided by its own pooled standard deviations, as the
+    the conditions' factors. share: of the noise that runs of one seed have in common, drawn once for them. Every simulated experiment is divided by its own pooled standard deviations, as the
     measured one is, shrinkage and all: the units themselves are estimates.
     """
     groups, factor = len(n), noise.factor
@@ -287,19 +337,22 @@ def _simulate(
     metric, cross, square = np.empty(shape), np.empty(shape), np.empty(shape)
     variance = (pool**2).mean(axis=0)  # not 1 where variances were shrunk
     owner = np.repeat(np.arange(groups), n)
+    member = (owner == np.arange(groups)[:, None]).astype(float)
     df = np.maximum(n - 1, 1)
     for start in range(0, shape[0], CHUNK):
         size = min(CHUNK, draws - start)
-        picked = rng.integers(len(pool), size=(size, len(owner)))
-        count = np.zeros((size, groups, len(pool)))
-        np.add.at(count, (np.arange(size)[:, None], owner, picked), 1.0)
-        mean = count @ pool / n[:, None]
+        runs = np.sqrt(1 - share) * pool[rng.integers(len(pool), size=(size, len(owner)))]
+        if share:
+            common = pool[rng.integers(len(pool), size=(size, len(seeds.run)))]
+            runs += np.sqrt(share) * (seeds.run.T @ common)
+        mean = member @ runs / n[:, None]
+        residuals = runs - mean[:, owner]
         # Sums of squares within conditions, by feature; a single run has none.
-        scatter = count.sum(axis=1) @ pool**2 - (n[:, None] * mean**2).sum(axis=1)
+        square_of = member @ residuals**2
+        scatter = square_of.sum(axis=1)
         logs = np.log(np.maximum(scatter / (n - 1).sum(), 1e-12) / variance)
         weight = np.exp(-logs @ noise.smoother.T)
-        trace = (count @ pool**2 - n[:, None] * mean**2) * weight[:, None]
-        trace = trace.sum(axis=2) / df * factor / n
+        trace = (square_of * weight[:, None]).sum(axis=2) / df * factor / n
         # A single run's own trace cannot be drawn: the pooled one stands in.
         trace = np.where(n > 1, trace, (weight * variance).sum(axis=1)[:, None] / n)
         zeta = mean * np.sqrt(factor)[:, None]
@@ -308,8 +361,8 @@ def _simulate(
         part = slice(start, start + size)
         metric[part] = scaled @ scaled.transpose(0, 2, 1)
         cross[part] = scaled @ zeta.transpose(0, 2, 1)
-        square[part] = zeta @ zeta.transpose(0, 2, 1) - trace[:, :1, None]
-        square[part] -= trace[:, 1:, None] * np.eye(groups - 1)
+        shared = seeds.common(residuals * np.sqrt(factor[owner])[:, None] * np.sqrt(weight)[:, None])
+        square[part] = zeta @ zeta.transpose(0, 2, 1) - seeds.of_shifts(trace, shared)
     return metric, cross, square
 
 

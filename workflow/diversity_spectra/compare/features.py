@@ -51,13 +51,14 @@ class Features:
     """All runs of one model as vectors.
 
     vectors (runs, features): on the compared scale, decay arithmetic taken out. correction (runs, features): what was
-    added to do so. group (runs,): index of the run's condition. conditions: one row per condition, the baseline first.
+    added to do so. group (runs,): index of the run's condition. seed (runs,): the run's. conditions: one row per condition, the baseline first.
     names: one row per feature with layer, depth, matrix, measure.
     """
 
     vectors: np.ndarray
     correction: np.ndarray
     group: np.ndarray
+    seed: np.ndarray
     conditions: pd.DataFrame
     names: pd.DataFrame
 
@@ -184,4 +185,5 @@ def _canonical(
     order = [run for row in ordered for run in members[row.condition]]
     group = np.repeat(np.arange(len(ordered)), [len(members[row.condition]) for row in ordered]).astype(int)
     table = pd.DataFrame(ordered, columns=present.columns)
-    return Features(values[order], correction[order], group, table, names)
+    seed = np.array([run_keys[run][1] for run in order])
+    return Features(values[order], correction[order], group, seed, table, names)

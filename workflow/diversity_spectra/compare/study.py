@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -56,9 +58,8 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     if len(twice):
         names = ", ".join(f"{condition}, seed {seed}" for condition, seed in twice.itertuples(index=False))
         note = "; ".join(filter(None, [note, f"counted once, being copies of other runs: {names}"]))
-    features = Features(
-        features.vectors[keep], features.correction[keep], features.group[keep], features.conditions, features.names
-    )
+    rows = ("vectors", "correction", "group", "seed")
+    features = replace(features, **{name: getattr(features, name)[keep] for name in rows})
     features = _drop_empty(features)
     if not len(features.conditions) or features.conditions["family"].iloc[0] != "baseline":
         raise UserError(f"model {model}: no spectra of a condition of the family baseline")
@@ -75,7 +76,7 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     shift, moving = None, {}
     if len(used) and len(conditions) > 1:
         standard, shift, result["controls"], moving = measured(
-            features.vectors[:, used], features.group, conditions, blocks[used], options
+            features.vectors[:, used], features.group, features.seed, conditions, blocks[used], options
         )
         result["beyond"] = beyond_table(shift, conditions.iloc[1:], options)
         result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
@@ -92,7 +93,12 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
 
 
 def measured(
-    vectors: np.ndarray, group: np.ndarray, conditions: pd.DataFrame, blocks: np.ndarray, options: Options
+    vectors: np.ndarray,
+    group: np.ndarray,
+    seed: np.ndarray,
+    conditions: pd.DataFrame,
+    blocks: np.ndarray,
+    options: Options,
 ) -> tuple[np.ndarray, Shifts, pd.DataFrame, dict[str, float]]:
     """Vectors (runs, features) in noise standard deviations, less the baseline's mean; their shifts; what is detected.
 
@@ -101,9 +107,9 @@ def measured(
     noise = fit(vectors, group, blocks)
     # The baseline's mean is taken off first: differences of large numbers would lose digits.
     standard = (vectors - vectors[group == 0].mean(axis=0)) / noise.sd
-    shift = shifts(standard, group, noise, options.bootstrap, options.generator("bootstrap"))
-    controls = control_table(standard, group, conditions, shift, noise, options)
-    return standard, shift, controls, moved(standard, group, conditions, options)
+    shift = shifts(standard, group, noise, options.bootstrap, options.generator("bootstrap"), seed)
+    controls = control_table(standard, group, seed, conditions, shift, noise, options)
+    return standard, shift, controls, moved(standard, group, seed, conditions, options)
 
 
 def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -117,13 +123,8 @@ def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 def _drop_empty(features: Features) -> Features:
     """Without the conditions that have no run left."""
     present = np.unique(features.group)
-    return Features(
-        features.vectors,
-        features.correction,
-        np.searchsorted(present, features.group),
-        features.conditions.iloc[present].reset_index(drop=True),
-        features.names,
-    )
+    conditions = features.conditions.iloc[present].reset_index(drop=True)
+    return replace(features, group=np.searchsorted(present, features.group), conditions=conditions)
 
 
 def _check(tables: dict[str, pd.DataFrame]) -> None:
