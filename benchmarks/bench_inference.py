@@ -1,6 +1,6 @@
 """False verdicts, coverage and power of the claims about spectra, in simulated worlds with a known answer.
 
-    python benchmarks/bench_inference.py [--worlds 100] [--jobs 1]
+    python benchmarks/bench_inference.py [--worlds 100] [--only dropout] [--jobs 1]
 
 Prints Markdown tables: benchmarks/inference.md. Worlds are those of tests/planted.py, their seeds fixed.
 """
@@ -58,11 +58,12 @@ COVERED = ("plain cosine", "partial cosine", "share beyond")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=100)
+    parser.add_argument("--only", default="", help="worlds whose names hold this")
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
     heads = ["world", "runs / baseline runs", *(f"({letter})" for letter in JUDGES), *COVERED]
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
-    cases = [(name, *design) for name in WORLDS for design in DESIGNS]
+    cases = [(name, *design) for name in WORLDS if arguments.only in name for design in DESIGNS]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for row in pool.map(partial(one, worlds=arguments.worlds), cases):
             print(row, flush=True)

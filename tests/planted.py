@@ -13,8 +13,8 @@ import pandas as pd
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.benefits import Benefits
 from diversity_spectra.compare.beyond import Geometry, directions, mean_cosine, share_beyond
+from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.options import Options
-from diversity_spectra.compare.study import measured
 
 FEATURES = 12
 CONDITIONS = pd.DataFrame(

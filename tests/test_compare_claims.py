@@ -14,7 +14,7 @@ from diversity_spectra.compare.metric import _add_diversity, mean_alpha
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
 
-FAST = Options(bootstrap=300, permutations=400)
+FAST = Options(bootstrap=300, permutations=400, robustness=False)
 
 
 def details(results, letter):
@@ -78,7 +78,7 @@ def test_likeness_is_supported_by_its_whole_interval():
     cosines = details(compare(tables, FAST), "a")["cosines"]
     ends = [max(own.values(), key=lambda triple: triple[0]) for own in cosines.values()]
     threshold = min((low + effect) / 2 for effect, low, _ in ends)
-    options = Options(bootstrap=300, permutations=400, similarity=threshold)
+    options = Options(bootstrap=300, permutations=400, robustness=False, similarity=threshold)
     assert compare(tables, options)["claims"].set_index("claim")["verdict"]["a"] == "inconclusive"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted import WORLDS, World, covered, judged, simulate
+from worlds import world
 
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.controls import blocks
 from diversity_spectra.compare.crossfit import Seeds, permutation_omnibus
 from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.study import compare
 
 
 def evidence_of(name: str, seeds: int, worlds: int):
@@ -80,3 +82,18 @@ def test_noise_that_seeds_share_is_estimated_without_bias(share: float) -> None:
         mean = np.stack([values[group == index].mean(axis=0) for index in range(group.max() + 1)])
         found.append(Seeds.of(seed, group).common(values - mean[group]) / values.shape[1])
     assert np.mean(found) == pytest.approx(share, abs=0.06)
+
+
+def test_other_choices_are_made_one_at_a_time() -> None:
+    found = compare(world("supported", seeds=4, baseline_runs=8), Options(bootstrap=100, permutations=100))
+    table, verdicts = found["robustness"], found["claims"].set_index("claim")["verdict"]
+    as_it_is = table[table["kind"] == ""].set_index("claim")["verdict"]
+    assert as_it_is.to_dict() == verdicts[["a", "b", "e"]].to_dict()
+    assert (table["agrees"] == (table["verdict"] == table["claim"].map(verdicts))).all()
+    counts = table[table["claim"] == "a"].groupby("kind").size()
+    assert counts.to_dict() == {
+        "": 1, "one measure": 4, "without a measure": 4, "without layers": 3, "one strength": 6, "without a condition": 8,
+        "geometry": 1, "projected out": 3,
+    }  # fmt: skip
+    assert table[(table["kind"] == "without a condition")]["agrees"].all()
+    assert not table[table["kind"] == "one measure"]["agrees"].all()

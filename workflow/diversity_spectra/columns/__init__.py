@@ -35,6 +35,7 @@ TABLES = {
     "metric": Table("a condition other than the baseline", comparison.METRIC),
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),
+    "robustness": Table("a claim about spectra, and a choice made otherwise", comparison.ROBUSTNESS),
     "gains": Table("a family of conditions of a model, and a benefit; in sweeps only", comparison.GAINS),
 }
 

@@ -277,6 +277,17 @@ CLAIMS = {
     ),
 }
 
+ROBUSTNESS = {
+    "model": MODEL,
+    "claim": Column("", "`a`, `b` or `e`", "compare.robustness.robustness_table"),
+    "kind": Column("", "what is chosen otherwise; empty: nothing", "compare.robustness.choices"),
+    "choice": Column("", "and how", "compare.robustness.choices"),
+    "effect": Column("of the estimand", "its estimate", "compare.claims.Judgement"),
+    "{low,high}": Column("of the estimand", "its interval", "compare.claims.Judgement"),
+    "verdict": Column("", "of the claim, by this choice", "compare.claims.Judgement"),
+    "agrees": Column("", "with the verdict where nothing is chosen otherwise", "compare.robustness.robustness_table"),
+}
+
 GAINS = {
     "model": MODEL,
     "family": FAMILY,

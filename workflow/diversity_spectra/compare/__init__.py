@@ -14,4 +14,5 @@ TABLES = (
     "metric",
     "validation",
     "claims",
+    "robustness",
 )

@@ -59,12 +59,10 @@ def directions(conditions: pd.DataFrame, kinds: tuple[str, ...]) -> np.ndarray |
     return np.array(rows)
 
 
-def widest(conditions: pd.DataFrame) -> np.ndarray | None:
-    """Directions (K, C) of all that there is of length and rate; None if there is neither."""
-    return next(
-        (found for name in ("both", "length", "rate") if (found := directions(conditions, PATHS[name])) is not None),
-        None,
-    )
+def first_run(conditions: pd.DataFrame, paths: tuple[str, ...]) -> np.ndarray | None:
+    """Directions (K, C) of the first of these PATHS that was run; None if none was."""
+    found = (directions(conditions, PATHS[name]) for name in paths)
+    return next((path for path in found if path is not None), None)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, level: float, bounds: tuple[float, float]) -> Interval:
@@ -140,7 +138,7 @@ def clear(geometry: Geometry, weights: np.ndarray, level: float) -> bool:
 
 
 def beyond_table(shift: Shifts, conditions: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """One row per condition and path of PATHS that was run, but for the conditions of optimisation themselves.
+    """One row per condition and path of PATHS that is longer than its noise, but for the conditions of optimisation themselves.
 
     conditions: of the shifts, in their order. path: what is projected out. explained (low, high): share of the squared shift
     along the path. length: of the rest, in noise standard deviations. <control>_cosine (low, high): of the rest with
@@ -151,7 +149,7 @@ def beyond_table(shift: Shifts, conditions: pd.DataFrame, options: Options) -> p
     rows = []
     for name, kinds in PATHS.items():
         path = directions(conditions, kinds)
-        if path is None:
+        if path is None or not clear(plain, path, options.level):
             continue
         left = plain.beyond(path)
         for index, row in enumerate(conditions.itertuples()):
@@ -173,7 +171,9 @@ def _project_out(gram: np.ndarray, path: np.ndarray) -> np.ndarray:
     """gram (..., C, C) of what is left at a right angle to path (K, C)."""
     along = gram @ path.T
     values, axes = np.linalg.eigh(path @ along)
-    # An axis of the path that is no longer than its noise has no direction, and its squared length may be negative.
-    values = np.maximum(values, LEAST * np.maximum(values[..., -1:], 1e-300))
+    # An axis of the path that is no longer than its noise has no direction, and its squared length may be negative; where
+    # all of them are, nothing is projected out.
+    longest = values[..., -1:]
+    values = np.where(longest > 0, np.maximum(values, LEAST * longest), np.inf)
     along = along @ axes
     return gram - (along / values[..., None, :]) @ np.swapaxes(along, -1, -2)

@@ -23,9 +23,9 @@ from diversity_spectra.compare.beyond import (
     Interval,
     clear,
     difference_of_cosines,
+    first_run,
     mean_cosine,
     share_beyond,
-    widest,
 )
 from diversity_spectra.compare.controls import groups_of
 from diversity_spectra.compare.crossfit import Shifts, cosine_intervals, cosines
@@ -89,7 +89,8 @@ class Judgement:
 class Evidence:
     """What the claims are judged from, for one model. conditions: baseline first. shift: None if there is none.
 
-    moved: corrected p, by family of data and for `optimisation`, that its conditions do nothing.
+    moved: corrected p, by family of data and for `optimisation`, that its conditions do nothing. projected: of
+    `beyond.PATHS`, the first that was run is projected out; if none is named, nothing is.
     """
 
     conditions: pd.DataFrame
@@ -99,6 +100,7 @@ class Evidence:
     benefits: Benefits
     diversity: pd.DataFrame
     options: Options
+    projected: tuple[str, ...] = ("both", "length", "rate")
 
     @cached_property
     def plain(self) -> Geometry:
@@ -107,11 +109,13 @@ class Evidence:
     @cached_property
     def beyond(self) -> Geometry | None:
         """Shifts with all that there is of length and rate projected out; None where optimisation moves nothing."""
+        if not self.projected:
+            return self.plain
         return None if self.shift is None or self.why_not_beyond else self.plain.beyond(self.path)
 
     @property
     def path(self) -> np.ndarray | None:
-        return widest(self.conditions.iloc[1:])
+        return first_run(self.conditions.iloc[1:], self.projected)
 
     @property
     def why_not_beyond(self) -> Missing | None:
@@ -145,13 +149,17 @@ class Evidence:
 
     def opposed(self, family: str) -> dict:
         """Two strengths of a family that move the spectra in opposite directions, and their cosine; empty if none do."""
+        return self._opposed.get(family, {})
+
+    @cached_property
+    def _opposed(self) -> dict[str, dict]:
         families = self.conditions["family"].to_numpy()[1:]
-        found = self.shift and opposed(self.shift, families, family, self.options.level)
-        if not found:
-            return {}
-        pair, cosine = found
-        strengths = self.conditions["strength"].iloc[1:].iloc[list(pair)]
-        return {"strengths": [float(strength) for strength in strengths], "cosine": cosine}
+        found = {}
+        for family in self.options.controls if self.shift else ():
+            if pair := opposed(self.shift, families, family, self.options.level):
+                strengths = self.conditions["strength"].iloc[1:].iloc[list(pair[0])]
+                found[family] = {"strengths": [float(strength) for strength in strengths], "cosine": pair[1]}
+        return found
 
 
 def like_regularisers(evidence: Evidence) -> Judgement:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from diversity_spectra.compare.crossfit import Shifts, permutation_omnibus, permutation_p
-from diversity_spectra.compare.noise import Noise
+from diversity_spectra.compare.crossfit import Shifts, permutation_omnibus, permutation_p, shifts
+from diversity_spectra.compare.noise import Noise, fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.shift import benjamini_hochberg
 from diversity_spectra.conditions import FAMILIES, Role, of_role
@@ -153,3 +153,23 @@ def smallest_length(null: np.ndarray, variance: float, options: Options) -> floa
         found = np.mean(middle**2 + 2 * middle * np.sqrt(variance) * z + null > limit) >= options.power
         low, high = (low, middle) if found else (middle, high)
     return high
+
+
+def measured(
+    vectors: np.ndarray,
+    group: np.ndarray,
+    seed: np.ndarray,
+    conditions: pd.DataFrame,
+    blocks: np.ndarray,
+    options: Options,
+) -> tuple[np.ndarray, Shifts, pd.DataFrame, dict[str, float]]:
+    """Vectors (runs, features) in noise standard deviations, less the baseline's mean; their shifts; what is detected.
+
+    blocks: as in `noise.fit`. What is detected: `control_table` and `moved`.
+    """
+    noise = fit(vectors, group, blocks)
+    # The baseline's mean is taken off first: differences of large numbers would lose digits.
+    standard = (vectors - vectors[group == 0].mean(axis=0)) / noise.sd
+    shift = shifts(standard, group, noise, options.bootstrap, options.generator("bootstrap"), seed)
+    controls = control_table(standard, group, seed, conditions, shift, noise, options)
+    return standard, shift, controls, moved(standard, group, seed, conditions, options)

@@ -28,7 +28,7 @@ class Options:
     cosines that counts (claim b). own: share of the squared length from which a shift is one of its own (claim e).
     measures: scale-free measures that make up the vectors that are aligned.
     controls: families that serve as regularisers.
-    seed: of all random draws.
+    robustness: whether the claims are judged anew with other choices. seed: of all random draws.
     """
 
     bootstrap: int = DEFAULT.bootstrap
@@ -41,6 +41,7 @@ class Options:
     own: float = 0.5
     measures: tuple[str, ...] = ("alpha", "stable_rank", "entropy", "mp_softrank")
     controls: tuple[str, ...] = of_role("control")
+    robustness: bool = True
     seed: int = 0
 
     @classmethod

@@ -11,12 +11,12 @@ from diversity_spectra.compare import claims
 from diversity_spectra.compare.alignment import alignment_table
 from diversity_spectra.compare.benefits import benefits
 from diversity_spectra.compare.beyond import beyond_table
-from diversity_spectra.compare.controls import control_table, moved
-from diversity_spectra.compare.crossfit import Shifts, shifts
+from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.features import Features, collect, copies, select
 from diversity_spectra.compare.metric import mean_alpha, metric_table
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.robustness import robustness_table
 from diversity_spectra.compare.shift import shift_table
 from diversity_spectra.compare.validation import validation_table
 from diversity_spectra.errors import UserError
@@ -28,7 +28,7 @@ INPUTS = {
     "evaluation": ["model", "condition", "seed", "set", "shift", "accuracy", "ece"],
     "spectra": ["model", "condition", "seed", "layer", "depth", "matrix"],
 }
-OUTPUTS = ("shift", "controls", "alignment", "beyond", "metric", "validation", "claims")
+OUTPUTS = ("shift", "controls", "alignment", "beyond", "metric", "validation", "claims", "robustness")
 
 
 def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
@@ -89,27 +89,10 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     controls = result.get("controls", pd.DataFrame())
     evidence = claims.Evidence(conditions, shift, controls, moving, gains, tables["diversity"], options)
     result["claims"] = claims.claims_table(evidence)
+    if shift is not None and options.robustness:
+        runs = (features.vectors[:, used], features.group, features.seed)
+        result["robustness"] = robustness_table(*runs, features.names.iloc[used], blocks[used], evidence, options)
     return result
-
-
-def measured(
-    vectors: np.ndarray,
-    group: np.ndarray,
-    seed: np.ndarray,
-    conditions: pd.DataFrame,
-    blocks: np.ndarray,
-    options: Options,
-) -> tuple[np.ndarray, Shifts, pd.DataFrame, dict[str, float]]:
-    """Vectors (runs, features) in noise standard deviations, less the baseline's mean; their shifts; what is detected.
-
-    blocks: as in `noise.fit`. What is detected: `control_table` and `moved`.
-    """
-    noise = fit(vectors, group, blocks)
-    # The baseline's mean is taken off first: differences of large numbers would lose digits.
-    standard = (vectors - vectors[group == 0].mean(axis=0)) / noise.sd
-    shift = shifts(standard, group, noise, options.bootstrap, options.generator("bootstrap"), seed)
-    controls = control_table(standard, group, seed, conditions, shift, noise, options)
-    return standard, shift, controls, moved(standard, group, seed, conditions, options)
 
 
 def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

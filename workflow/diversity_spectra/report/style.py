@@ -23,6 +23,14 @@ from diversity_spectra.report.words import MINUS, plain
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 WIDTH = 7.5  # inches: at this width the text prints at its own size
 
+# Background and ink of a verdict, as on the page, and its mark.
+VERDICTS = {
+    "supported": ("#d8ecf7", "#05476f", "o"),
+    "contradicted": ("#fae0cf", "#85370a", "s"),
+    "mixed": ("#efe3f3", "#5b2a6e", "^"),
+    "inconclusive": ("#e9e8e3", "#4a4a46", "D"),
+}
+
 RC = {
     **sns.axes_style("ticks"),
     "figure.facecolor": "white",

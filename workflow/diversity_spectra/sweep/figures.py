@@ -20,6 +20,7 @@ from diversity_spectra.report.style import (
     FAINT,
     INK,
     MUTED,
+    VERDICTS,
     WIDTH,
     Drawing,
     Palette,
@@ -33,13 +34,6 @@ from diversity_spectra.report.style import (
 from diversity_spectra.report.words import BENEFITS, MINUS, NOTHING, counted, plain
 from diversity_spectra.report.words import condition as told
 
-# Background and ink of a verdict, as on the page, and its mark.
-VERDICTS = {
-    "supported": ("#d8ecf7", "#05476f", "o"),
-    "contradicted": ("#fae0cf", "#85370a", "s"),
-    "mixed": ("#efe3f3", "#5b2a6e", "^"),
-    "inconclusive": ("#e9e8e3", "#4a4a46", "D"),
-}
 SEEN = {"detected": VERDICTS["supported"], "not detected": VERDICTS["inconclusive"]}
 SCORES = ("id_accuracy", "ood_accuracy", "calibration")
 FAR = 0.2  # gain beyond which axes are compressed, so that one network that fails does not hide the others

@@ -146,13 +146,22 @@ def claims(material: Material) -> list[Claim]:
                 row["told"],
                 interval(row["effect"], row["low"], row["high"], words.digits, sign=True),
                 str(int(row["n"])) if row["n"] else NOTHING,
-                words.reason(row),
+                words.reason(row) + _agreement(material, model, str(letter)),
             )
             for model in material.models
             for row in rows[rows["model"] == model].to_dict("records")
         ]
         result.append(Claim(str(letter), rows["statement"].iloc[0], rows["estimand"].iloc[0], judged))
     return result
+
+
+def _agreement(material: Material, model: str, letter: str) -> str:
+    """How many other choices of analysis lead to the same verdict."""
+    table = material.table("robustness", model)
+    others = table[(table["claim"] == letter) & (table["kind"] != "")] if len(table) else table
+    if others.empty:
+        return ""
+    return f" Of {len(others)} other choices of analysis, {int(others['agrees'].sum())} lead to the same verdict."
 
 
 # ---------------------------------------------------------------- the reasons, from the facts behind each verdict

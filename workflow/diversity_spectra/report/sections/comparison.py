@@ -16,6 +16,7 @@ from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import (
     FAINT,
     INK,
+    VERDICTS,
     WIDTH,
     Drawing,
     canvas,
@@ -174,6 +175,55 @@ def _trail(
             write_number(ax, numbers.get(name, ""), across["mean"], up["mean"], colour)
 
 
+CLAIMS = {"a": "(a) partial cosine", "b": "(b) difference of cosines", "e": "(e) share beyond\noptimisation"}
+
+
+def robustness(material: Material, model: str) -> Drawing:
+    """Choices down, grouped by kind; across, the claims about spectra: effect with interval, in the verdict's colour."""
+    table = material.table("robustness", model)
+    if table.empty or not np.isfinite(table["effect"]).any():
+        return Drawing("No claim about the spectra was judged, so there is nothing that other choices could change.")
+    places = table.drop_duplicates(["kind", "choice"])[["kind", "choice"]].reset_index(drop=True)
+    figure, axes = canvas(WIDTH, 1.1 + 0.135 * len(places), 1, len(CLAIMS), sharey=True)
+    starts = np.flatnonzero(places["kind"] != places["kind"].shift())
+    for ax, (letter, title) in zip(axes.flat, CLAIMS.items(), strict=True):
+        rows = table[table["claim"] == letter].set_index(["kind", "choice"])
+        for at, place in enumerate(places.itertuples(index=False)):
+            if tuple(place) not in rows.index:
+                continue
+            row = rows.loc[tuple(place)]
+            _, ink, shape = VERDICTS[row["verdict"]]
+            if not np.isfinite(row["effect"]):
+                ax.text(0.5, at, "nothing to judge", transform=ax.get_yaxis_transform(), fontsize=5, color=ink,
+                        ha="center", va="center")  # fmt: skip
+                continue
+            ax.plot([row["low"], row["high"]], [at, at], color=ink, lw=1)
+            ax.plot(row["effect"], at, shape, color=ink, ms=3.2, mfc=ink if row["agrees"] else "white")
+        for start in starts[1:]:
+            ax.axhline(start - 0.5, color=FAINT, lw=0.6)
+        zero_lines(ax, y=False)
+        ax.set_title(title)
+    labels = [
+        f"{plain(kind)}: {told(choice)}" if kind else "the analysis as it is"
+        for kind, choice in places.itertuples(index=False)
+    ]
+    axes[0, 0].set_yticks(range(len(places)), labels, fontsize=6)
+    axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
+    handles = [
+        Line2D([], [], color=ink, marker=shape, lw=1, ms=3.2, label=name)
+        for name, (_, ink, shape) in VERDICTS.items()
+        if name in set(table["verdict"])
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    caption = (
+        f"Would other choices of analysis have led to other verdicts? One choice at a time is made otherwise (top: none), n = "
+        f"{len(places) - 1} choices; "
+        f"effect and {material.confidence} interval of each claim about the spectra, in the colour of the verdict, the mark "
+        "filled where it is the verdict of the top row. Of few measures little is left when two directions are projected out."
+    )
+    return Drawing(caption, figure)
+
+
 FIGURES = (
     Figure(
         "alignment",
@@ -186,6 +236,12 @@ FIGURES = (
         "Quadrants",
         "change of one measure against change of another, in units of the noise between runs",
         quadrants,
+    ),
+    Figure(
+        "robustness",
+        "Other choices",
+        "the claims about spectra, judged anew with one choice of analysis made otherwise at a time",
+        robustness,
     ),
 )
 SECTION = Section("comparison", "Comparison", FIGURES)
