@@ -232,7 +232,7 @@ def test_command_writes_every_table(tmp_path, capsys):
 
 
 def test_default_sized_experiment_is_fast(monkeypatch):
-    """About 30 conditions x 8 runs of a network of 25 matrices with W and dW, beside a small one."""
+    """About 30 conditions x 8 runs of a network of 25 matrices with W and dW, and all other choices of analysis."""
     for index in range(14):
         monkeypatch.setitem(worlds.CONDITIONS, f"augmentation-crop-{index}", ("augmentation", "crop", index + 1.0))
         monkeypatch.setitem(worlds.AMOUNT, f"augmentation-crop-{index}", 0.05 * index)
@@ -240,4 +240,4 @@ def test_default_sized_experiment_is_fast(monkeypatch):
     with threadpool_limits(1):  # waiting threads would count as work on a busy machine
         start = time.process_time()
         compare(big, Options())
-        assert time.process_time() - start < 15
+        assert time.process_time() - start < 40
