@@ -181,14 +181,14 @@ def _plan_diversity(made: Plan, train: Prepare, test: Prepare, generated: JoinSh
         if 1 < there < measured.per_class:
             made.notes.append(
                 f"diversity.per_class is {measured.per_class}, but the smallest class has {there} images to train on: scores"
-                f" are taken at {there}"
+                f" are taken at {there}, or less where files cannot be read"
             )
-            measured = measured.model_copy(update={"per_class": there})
+    scored = {"measured": measured, "seed": seed, "plain": train.out}
     for name, folder in made.training_sets.items():
-        made.add(MeasureDiversity(name=name, measured=measured, seed=seed, images=folder), "diversity")
+        made.add(MeasureDiversity(name=name, images=folder, **scored), "diversity")
     if generated:
         sets = {"images": generated.out, "reference": train.out, "test": test.out}
-        made.add(MeasureDiversity(name="synthetic", measured=measured, seed=seed, **sets), "diversity")
+        made.add(MeasureDiversity(name="synthetic", **sets, **scored), "diversity")
 
 
 # ---------------------------------------------------------------- runs
