@@ -6,7 +6,7 @@ import sys
 
 # The code of this very checkout, wherever the environment has its own from: a copy or a worktree may hold another.
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow"))
-os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ |= {"PYTHONPATH": os.pathsep.join([sys.path[0], *filter(None, [os.getenv("PYTHONPATH")])])}
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version

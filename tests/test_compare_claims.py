@@ -9,7 +9,7 @@ from scipy import stats
 from worlds import DATA_FAMILIES, world
 
 from diversity_spectra.compare.benefits import benefits, by_run
-from diversity_spectra.compare.claims import Missing
+from diversity_spectra.compare.evidence import Missing
 from diversity_spectra.compare.metric import _add_diversity, mean_alpha
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare

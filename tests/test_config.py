@@ -52,6 +52,7 @@ def test_the_default_names_every_key() -> None:
         assert set(values[section]) == set(model.model_fields), section
     written = {key for model in values["models"] for key in model}
     rare = {"options", "pretrain_steps", "precision", "compile", "ema", "flip", "label_smoothing", "on_divergence"}
+    rare |= {"base_weight_decay", "mixup", "cutmix"}
     assert written == set(config.TrainedModel.model_fields) - rare
     commented = (ROOT / "config.yaml").read_text()
     assert all(key in commented for key in rare)

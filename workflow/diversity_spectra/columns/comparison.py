@@ -255,20 +255,20 @@ CLAIMS = {
     "claim": Column("", "`a` to `e`", "compare.claims.Claim"),
     "statement": Column("", "the claim in words", "compare.claims.Claim"),
     "estimand": Column("", "what `effect` is", "compare.claims.Claim"),
-    "effect": Column("of the estimand", "its estimate", "compare.claims.Judgement"),
-    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.claims.Judgement"),
+    "effect": Column("of the estimand", "its estimate", "compare.evidence.Judgement"),
+    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.evidence.Judgement"),
     "n": Column(
         "runs",
         "runs behind the estimate, the baseline's included; 0 where undecided for want of data",
-        "compare.claims.Judgement",
+        "compare.evidence.Judgement",
     ),
     "verdict": Column(
         "",
         "`supported`, `contradicted`, `mixed` (families of data contradict each other) or `inconclusive`, by the rule in docs/method.md",
-        "compare.claims.Judgement",
+        "compare.evidence.Judgement",
     ),
     "asked": Column(
-        "", "false where the experiment has not the conditions that the claim is about", "compare.claims.Judgement"
+        "", "false where the experiment has not the conditions that the claim is about", "compare.evidence.Judgement"
     ),
     "details": Column(
         "",
@@ -282,9 +282,9 @@ ROBUSTNESS = {
     "claim": Column("", "`a`, `b` or `e`", "compare.robustness.robustness_table"),
     "kind": Column("", "what is chosen otherwise; empty: nothing", "compare.robustness.choices"),
     "choice": Column("", "and how", "compare.robustness.choices"),
-    "effect": Column("of the estimand", "its estimate", "compare.claims.Judgement"),
-    "{low,high}": Column("of the estimand", "its interval", "compare.claims.Judgement"),
-    "verdict": Column("", "of the claim, by this choice", "compare.claims.Judgement"),
+    "effect": Column("of the estimand", "its estimate", "compare.evidence.Judgement"),
+    "{low,high}": Column("of the estimand", "its interval", "compare.evidence.Judgement"),
+    "verdict": Column("", "of the claim, by this choice", "compare.evidence.Judgement"),
     "agrees": Column("", "with the verdict where nothing is chosen otherwise", "compare.robustness.robustness_table"),
 }
 

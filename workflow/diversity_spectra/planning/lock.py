@@ -39,9 +39,7 @@ def hold(experiment: str) -> None:
             "wait for it, or name another experiment"
         ) from None
     stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
-    _held.append(stream)
+    _write(stream, str(os.getpid()))
 
 
 def claim(experiment: str, results: Collection[str]) -> None:
@@ -62,9 +60,16 @@ def claim(experiment: str, results: Collection[str]) -> None:
                 )
         own = (MAKERS / f"{socket.gethostname()}-{os.getpid()}.json").open("w")
         _locked(own, fcntl.LOCK_EX)
-        json.dump({"experiment": experiment, "process": os.getpid(), "results": sorted(results)}, own)
-        own.flush()
-    _held.append(own)
+        _write(own, json.dumps({"experiment": experiment, "process": os.getpid(), "results": sorted(results)}))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        raise UserError(f"{stream.name} cannot be written ({error.strerror})") from None
+    _held.append(stream)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from diversity_spectra.compare.claims import CONTRADICTED, INCONCLUSIVE, MIXED, SUPPORTED, Missing
+from diversity_spectra.compare.evidence import CONTRADICTED, INCONCLUSIVE, MIXED, SUPPORTED, Missing
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
