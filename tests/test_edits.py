@@ -131,7 +131,7 @@ CONFIG_EDITS: dict[str, tuple[ConfigEdit, dict[str, int]]] = {
         lambda c: c["generator"].update(shards=3),
         {"shard": 3, "generate": 1, "augment": 1, "diversity": 2, "finetune": 1, "evaluate": 3, "spectra": 1, **END},
     ),
-    "change an option of the spectra": (lambda c: c.update(spectra={"bootstrap": 10}), {"spectra": 9, **END}),
+    "change an option of the spectra": (lambda c: c.update(spectra={"bootstrap": 10}), {"spectra": 10, **END}),
     "change an option of the comparison": (lambda c: c["compare"].update(bootstrap=60), {"compare": 1, "report": 1}),
     "change a colour": (lambda c: c["report"].update(palette="deep"), {"report": 1}),
     "change the title": (lambda c: c["report"].update(title="Mine"), {"report": 1}),
@@ -141,7 +141,7 @@ CONFIG_EDITS: dict[str, tuple[ConfigEdit, dict[str, int]]] = {
     ),
     "add a corruption": (
         lambda c: c["ood"][1]["corruptions"].append("contrast"),
-        {"data": 1, "evaluate": 9, **END},
+        {"data": 1, "evaluate": 10, **END},
     ),
 }
 
@@ -173,7 +173,7 @@ STAGE_EDITS = {
     "diversity": ("diversity/command.py", "compared = ", "compared = bool(1) and "),
     "finetune": ("finetune/training.py", "RECORDS = 20", "RECORDS = 10"),
     "evaluate": ("evaluate/command.py", "BATCH = 256", "BATCH = 128"),
-    "spectra": ("spectra/command.py", "log.info(", "log.warning("),
+    "spectra": ("spectra/command.py", "json.loads(", "json.loads(str() + "),
     "gather": ("compare/gather.py", "depth.get(layer, -1)", "depth.get(layer, -2)"),
     "compare": ("compare/claims.py", "SUPPORTED if low > 0", "SUPPORTED if low > 0.01"),
     "report": ("report/sections/metric.py", "lw=0.7", "lw=0.8"),
