@@ -68,3 +68,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.log = checkout.snakemake("--cores", "2").stderr
     checkout.seconds = time.monotonic() - start
     return checkout
+
+
+@pytest.fixture(scope="module")
+def edited(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished checkout at another place: moving it is the first edit."""
+    folder = tmp_path_factory.mktemp("edited") / "moved"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    shutil.copy(ROOT / ".gitignore", folder)
+    return Checkout(folder)

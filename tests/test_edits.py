@@ -24,15 +24,6 @@ from diversity_spectra.stages import kinds
 pytestmark = pytest.mark.workflow
 
 
-@pytest.fixture(scope="module")
-def edited(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The finished checkout at another place: moving it is the first edit."""
-    folder = tmp_path_factory.mktemp("edited") / "moved"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    shutil.copy(ROOT / ".gitignore", folder)
-    return Checkout(folder)
-
-
 def would_run_anyhow(checkout: Checkout, config: str = TINY) -> Counter:
     """Jobs by stage of a dry run: as it is, without what Snakemake remembers, and in a new copy that finds the results."""
     as_it_is = would_run(checkout, config)

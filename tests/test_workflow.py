@@ -159,15 +159,6 @@ def test_a_second_workflow_in_the_folder_is_told(finished: Checkout) -> None:
 # ---------------------------------------------------------------- what a checkout is told
 
 
-@pytest.fixture(scope="module")
-def edited(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The finished checkout at another place: moving it is the first edit."""
-    folder = tmp_path_factory.mktemp("edited") / "moved"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    shutil.copy(ROOT / ".gitignore", folder)
-    return Checkout(folder)
-
-
 def test_why_says_it_in_words(edited: Checkout) -> None:
     said = edited.run("diversity-spectra", "why", "finetune/mlp/dropout-0.3", "--configfile", TINY).stdout
     assert "up to date" in said
