@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,22 +41,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    works = [Work(experiments.load(file)) for file in arguments.configfile]
-    found = list(leftovers(works))
-    for left in sorted(found, key=lambda left: -left.bytes):
-        owner = "" if left.owned else "  (of another user, left)"
-        print(f"{size(left.bytes):>9}  {left.age / DAY:5.1f} days  {left.path}{owner}")
-    own = [left for left in found if left.owned]
-    told = f"{len(own)} results, {size(sum(left.bytes for left in own))}, that {' and '.join(arguments.configfile)} do not need"
-    if not arguments.remove:
-        print(f"{told}; --remove removes them")
-        return
-    with alone():
-        for left in own:
+    with alone() if arguments.remove else nullcontext():
+        found = sorted(
+            leftovers([Work(experiments.load(file)) for file in arguments.configfile]), key=lambda left: -left.bytes
+        )
+        for left in found:
+            owner = "" if left.owned else "  (of another user, left)"
+            print(f"{size(left.bytes):>9}  {left.age / DAY:5.1f} days  {left.path}{owner}")
+        own = [left for left in found if left.owned]
+        for left in own if arguments.remove else ():
             for record in left.path.rglob(RECORD):
                 record.unlink()  # first: what is half removed is no result
             shutil.rmtree(left.path)
-    print(f"removed {told}")
+    told = f"{len(own)} results, {size(sum(left.bytes for left in own))}, that {' and '.join(arguments.configfile)} do not need"
+    print(f"removed {told}" if arguments.remove else f"{told}; --remove removes them")
 
 
 def leftovers(works: Iterable[Work]) -> Iterator[Leftover]:
