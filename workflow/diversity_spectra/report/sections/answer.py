@@ -156,10 +156,10 @@ def claims(material: Material) -> list[Claim]:
 
 
 def _agreement(material: Material, model: str, letter: str) -> str:
-    """How many other choices of analysis lead to the same verdict."""
+    """How many other choices of analysis lead to the same verdict, where any of them leads to an effect."""
     table = material.table("robustness", model)
     others = table[(table["claim"] == letter) & (table["kind"] != "")] if len(table) else table
-    if others.empty:
+    if others.empty or others["effect"].isna().all():
         return ""
     return f" Of {len(others)} other choices of analysis, {int(others['agrees'].sum())} lead to the same verdict."
 
