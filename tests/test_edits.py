@@ -283,7 +283,7 @@ def test_a_package_upgrade_is_said_and_runs_nothing_unless_asked(edited: Checkou
         assert f"note: {len(records)} results were made with torch 1.0.0" in said
         config = yaml.safe_load((ROOT / TINY).read_text())
         (edited.folder / "edit.yaml").write_text(yaml.safe_dump({**config, "packages": ["torch"]}))
-        assert would_run_anyhow(edited, "edit.yaml")["finetune"] == 9
+        assert would_run_anyhow(edited, "edit.yaml")["finetune"] == 10
     finally:
         for path, text in contents.items():
             path.write_text(text)
@@ -302,6 +302,6 @@ def test_another_branch_and_back_runs_nothing(edited: Checkout) -> None:
     git("checkout", "-qb", "other")
     module.write_text(module.read_text().replace("RECORDS = 20", "RECORDS = 10"))
     git("commit", "-qam", "there")
-    assert would_run_anyhow(edited)["finetune"] == 9
+    assert would_run_anyhow(edited)["finetune"] == 10
     git("checkout", "-q", "-")
     assert would_run_anyhow(edited) == {}

@@ -162,9 +162,16 @@ def beyond_table(shift: Shifts, conditions: pd.DataFrame, options: Options) -> p
             for control in options.controls:
                 direction = family_weights(families, control, index)
                 ends = mean_cosine(left, member, direction, options.level) if direction.any() else (np.nan,) * 3
-                found |= dict(zip((f"{control}_cosine{end}" for end in ("", "_low", "_high")), ends, strict=True))
+                found |= dict(zip(_ends(f"{control}_cosine"), ends, strict=True))
             rows.append(found)
-    return pd.DataFrame(rows)
+    measured = ["path", "condition", *_ends("explained"), "length"]
+    return pd.DataFrame(
+        rows, columns=measured + [end for control in options.controls for end in _ends(f"{control}_cosine")]
+    )
+
+
+def _ends(name: str) -> list[str]:
+    return [name, f"{name}_low", f"{name}_high"]
 
 
 def _project_out(gram: np.ndarray, path: np.ndarray) -> np.ndarray:

@@ -43,11 +43,15 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
     for model in sorted(tables["conditions"]["model"].unique()):
         own = {name: frame[frame["model"] == model] if "model" in frame else frame for name, frame in tables.items()}
         for name, frame in _one_model(model, own, options).items():
-            if not frame.empty:
-                frame.insert(0, "model", model)
-                parts[name].append(frame)
-    empty = pd.DataFrame({"model": pd.Series(dtype=str)})
-    return {name: pd.concat(found, ignore_index=True) if found else empty.copy() for name, found in parts.items()}
+            frame.insert(0, "model", model)
+            parts[name].append(frame)
+    return {name: _together(found) for name, found in parts.items()}
+
+
+def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all networks; a table without rows still has its columns."""
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame({"model": pd.Series(dtype=str)})
 
 
 def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
