@@ -11,9 +11,15 @@ os.environ |= {"PYTHONPATH": os.pathsep.join([sys.path[0], *filter(None, [os.get
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from diversity_spectra.errors import UserError
-
 min_version("9.27")
+
+if not workflow.modifier.is_main_snakefile():
+    raise WorkflowError(
+        "diversity-spectra cannot be a module of another workflow: it takes locks and reads its configuration itself. "
+        "Run it by a rule of its own (shell: snakemake --snakefile .../Snakefile --configfile ...), or read its tables."
+    )
+
+from diversity_spectra.errors import UserError
 
 # A file given with --configfile is a whole experiment or sweep of its own, not an addition to the default one.
 if not workflow.overwrite_configfiles:

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from dry_run import dry_run
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/configs/tiny.yaml"
@@ -45,8 +46,8 @@ JOB = re.compile(r"^would run (\S+)", re.MULTILINE)
 
 def would_run(checkout: Checkout, config: str = TINY) -> Counter:
     """Jobs by stage that a dry run lists."""
-    done = checkout.snakemake("-n", config=config)
-    return Counter(JOB.findall((done.stdout + done.stderr).replace(":", " ")))
+    said = dry_run(checkout.folder, "--configfile", config, "--logger", "progress")
+    return Counter(JOB.findall(said.replace(":", " ")))
 
 
 def copy_checkout(folder: Path) -> Checkout:

@@ -25,15 +25,8 @@ pytestmark = pytest.mark.workflow
 
 
 def would_run_anyhow(checkout: Checkout, config: str = TINY) -> Counter:
-    """Jobs by stage of a dry run: as it is, without what Snakemake remembers, and in a new copy that finds the results."""
+    """Jobs by stage of a dry run: as it is, and in a new copy, which finds the results but nothing that Snakemake keeps."""
     as_it_is = would_run(checkout, config)
-    remembered = checkout.folder / ".snakemake"
-    aside = remembered.rename(checkout.folder / ".aside")
-    try:
-        assert would_run(checkout, config) == as_it_is, "without .snakemake"
-        shutil.rmtree(remembered)
-    finally:
-        aside.rename(remembered)
     with tempfile.TemporaryDirectory() as folder:
         for name in (*COPIED, config, "results"):
             if not Path(folder, name).exists():
@@ -144,6 +137,21 @@ def test_edit_of_the_configuration(edited: Checkout, name: str) -> None:
     change(config)
     (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config, sort_keys=True))
     assert would_run_anyhow(edited, "edit.yaml") == expected
+
+
+@pytest.mark.parametrize("name", ["nothing", "add a condition", "change the number of shards"])
+def test_what_snakemake_remembers_decides_nothing(edited: Checkout, name: str) -> None:
+    change, expected = CONFIG_EDITS[name]
+    config = yaml.safe_load((ROOT / TINY).read_text())
+    change(config)
+    (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+    remembered = edited.folder / ".snakemake"
+    aside = remembered.rename(edited.folder / ".aside")
+    try:
+        assert would_run(edited, "edit.yaml") == expected
+        shutil.rmtree(remembered)
+    finally:
+        aside.rename(remembered)
 
 
 def test_a_second_experiment_with_more_seeds_draws_no_image_again(edited: Checkout) -> None:

@@ -305,3 +305,37 @@ def test_a_damaged_cached_file_is_named(edited: Checkout) -> None:
     assert "delete the folder" in done.stderr
     shutil.rmtree(damaged.parent)
     edited.snakemake("--cores", "2", config="edit.yaml")
+
+
+def test_as_a_module_of_another_workflow_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(
+        f"module study:\n    snakefile: {str(ROOT / 'Snakefile')!r}\nuse rule * from study as study_*\n"
+    )
+    done = Checkout(tmp_path).run("snakemake", "-n", check=False)
+    assert done.returncode == 1
+    assert "cannot be a module of another workflow" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_a_snakemake_of_another_environment_is_refused(tmp_path: Path) -> None:
+    copied = copy_checkout(tmp_path / "checkout")
+    (copied.folder / "workflow/sitecustomize.py").write_text(  # found through PYTHONPATH at every start of Python
+        "import importlib.util as u\nfound = u.find_spec\nu.find_spec = lambda name: None if name == 'timm' else found(name)\n"
+    )
+    done = copied.snakemake("-n", check=False)
+    assert done.returncode == 1
+    assert "lacks timm: run `make env`" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_a_command_says_which_checkout_it_is_of(tmp_path: Path) -> None:
+    copied = copy_checkout(tmp_path / "copy")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "diversity-spectra", "check", "--configfile", TINY],
+        cwd=copied.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert (
+        done.stderr == f"note: this is the code of {ROOT / 'workflow'}; PYTHONPATH=workflow runs that of this folder\n"
+    )

@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 from diversity_spectra import __version__
 from diversity_spectra.errors import UserError
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # Without a handler a SIGTERM would end Python at once and leave temporary folders behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    own, here = Path(__file__).parent, Path("workflow", __package__)
+    if (here / "cli.py").is_file() and not here.samefile(own):
+        print(f"note: this is the code of {own.parent}; PYTHONPATH=workflow runs that of this folder", file=sys.stderr)
     try:
         arguments = parse(argv)
         status = arguments.run(arguments) or 0

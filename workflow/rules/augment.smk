@@ -16,8 +16,6 @@ rule augment:
         "logs/augment/{item}.log",
     benchmark:
         "logs/augment/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("augment"),
         told=told("augment"),

@@ -17,6 +17,11 @@ try:
         READ = start.texts(workflow.configfiles)
         whole, again = start.asked_again(sys.argv)
         WORK = start.plan(workflow.configfiles, workflow.config_settings.config, again)
+except ModuleNotFoundError as missing:
+    raise WorkflowError(
+        f"The Python of this Snakemake, {sys.executable}, lacks {missing.name}: run `make env` in the checkout, "
+        f"and take the snakemake of its .venv/bin"
+    ) from None
 except UserError as error:
     # One line per mistake, and no traceback: nothing of the workflow is at fault.
     print(error.told(), file=sys.stderr)

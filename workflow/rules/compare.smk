@@ -16,8 +16,6 @@ rule gather:
         "logs/gather/{item}.log",
     benchmark:
         "logs/gather/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("gather"),
         told=told("gather"),
@@ -37,8 +35,6 @@ rule compare:
         "logs/compare/{item}.log",
     benchmark:
         "logs/compare/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("compare"),
         told=told("compare"),

@@ -16,8 +16,6 @@ rule data:
         "logs/data/{item}.log",
     benchmark:
         "logs/data/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("data"),
         told=told("data"),

@@ -16,8 +16,6 @@ rule diversity:
         "logs/diversity/{item}.log",
     benchmark:
         "logs/diversity/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("diversity")
     resources:
         gpu=gpu("diversity"),

@@ -17,8 +17,6 @@ rule evaluate:
     benchmark:
         "logs/evaluate/{item}/seed-{seed}.benchmark.tsv"
     priority: 5
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("evaluate")
     resources:
         gpu=gpu("evaluate"),

@@ -18,8 +18,6 @@ rule pretrained:
     benchmark:
         "logs/pretrained/{item}.benchmark.tsv"
     priority: 50
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("pretrained")
     resources:
         gpu=gpu("pretrained"),
@@ -45,8 +43,6 @@ rule finetune:
     benchmark:
         "logs/finetune/{item}/seed-{seed}.benchmark.tsv"
     priority: 10
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("finetune")
     resources:
         gpu=gpu("finetune"),

@@ -18,8 +18,6 @@ rule generator:
     benchmark:
         "logs/generator/{item}.benchmark.tsv"
     priority: 100
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("generator")
     resources:
         gpu=gpu("generator"),
@@ -45,8 +43,6 @@ rule shard:
     benchmark:
         "logs/shard/{item}.benchmark.tsv"
     priority: 100
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("shard")
     resources:
         gpu=gpu("shard"),
@@ -71,8 +67,6 @@ rule generate:
         "logs/generate/{item}.log",
     benchmark:
         "logs/generate/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("generate"),
         told=told("generate"),

@@ -16,8 +16,6 @@ rule report:
         "logs/report/{item}.log",
     benchmark:
         "logs/report/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("report"),
         told=told("report"),

@@ -17,8 +17,6 @@ rule spectra:
     benchmark:
         "logs/spectra/{item}/seed-{seed}.benchmark.tsv"
     priority: 5
-    conda:
-        "../../envs/environment.yaml"
     threads: cores("spectra")
     params:
         run=run("spectra"),

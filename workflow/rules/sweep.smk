@@ -16,8 +16,6 @@ rule sweep:
         "logs/sweep/{item}.log",
     benchmark:
         "logs/sweep/{item}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
     params:
         run=run("sweep"),
         told=told("sweep"),

@@ -6,14 +6,24 @@ import difflib
 import math
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from diversity_spectra.jobs import Input, Job, RunsJob
-from diversity_spectra.settings import Absent, Aside, Content, Count, LocalPath, Positive, Settings, key, shown
+from diversity_spectra.settings import (
+    Absent,
+    Aside,
+    Content,
+    Count,
+    LocalPath,
+    Positive,
+    Settings,
+    key,
+    package_folder,
+    shown,
+)
 from diversity_spectra.work import Sets, Work
 
 # Arguments of timm that other keys stand for, or that would read files.
@@ -55,7 +65,7 @@ WITHOUT_BLOCKS = frozenset(
 @cache
 def architectures() -> dict[str, str]:
     """The module that registers each network, by its name, read off the sources: importing these would import torch."""
-    timm = Path(find_spec("timm").submodule_search_locations[0], "models")
+    timm = package_folder("timm") / "models"
     found: dict[str, str] = {}
     for source in (*timm.glob("*.py"), Path(__file__).parent / "networks.py"):
         text = source.read_text(encoding="utf-8")

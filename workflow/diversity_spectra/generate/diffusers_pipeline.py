@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from diversity_spectra.generate.captions import prompts_of, without_name
 from diversity_spectra.generate.kind import Generator, Source
-from diversity_spectra.settings import Absent, Content, Count, LocalPath, Name, key
+from diversity_spectra.settings import Absent, Content, Count, LocalPath, Name, key, package_folder
 from diversity_spectra.work import Work
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SCHEDULER = re.compile(r"^class (?!Flax)(\w+)\(.*\bSchedulerMixin\b", re.MULTILI
 @cache
 def schedulers() -> frozenset[str]:
     """Names of diffusers' schedulers, read off its sources: importing these would import torch."""
-    sources = Path(find_spec("diffusers").submodule_search_locations[0], "schedulers").glob("scheduling_*.py")
+    sources = (package_folder("diffusers") / "schedulers").glob("scheduling_*.py")
     return frozenset(name for source in sources for name in SCHEDULER.findall(source.read_text(encoding="utf-8")))
 
 
