@@ -154,7 +154,9 @@ def test_shapes_are_read_as_numpy_wrote_them(shape: tuple[int, ...], tmp_path: P
 
 
 @pytest.mark.parametrize("separate", [True, False])
-@pytest.mark.parametrize("limits", [{}, {"train_per_class": 3, "pool_per_class": 1, "test_per_class": 2}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"train_per_class": 3, "pool_per_class": 1, "test_per_class": 2, "validation_fraction": 0.4}]
+)
 def test_planned_sizes_of_image_folders_are_those_made(separate: bool, limits: dict, tmp_path: Path) -> None:
     root = tmp_path / "images"
     for part in ("train", "test") if separate else ("",):

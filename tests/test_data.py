@@ -12,6 +12,7 @@ from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.data import digits, folder
 from diversity_spectra.data.corruptions import LEVELS, corrupt
+from diversity_spectra.data.job import Digits
 from diversity_spectra.data.split import stratified
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical
@@ -51,6 +52,21 @@ def test_digits_are_split_without_overlap(tmp_path: Path) -> None:
     assert all(np.bincount(s.labels).std() == 0 for s in sets)
     rows = [{image.tobytes() for image in s.images} for s in sets]
     assert not rows[0] & rows[1] and not rows[0] & rows[2]
+
+
+def test_images_set_aside_are_taken_from_those_to_train_on(tmp_path: Path) -> None:
+    """Pool and test part stay as they are, and the sizes are known before."""
+    plain = {"kind": "digits", "train_per_class": 20, "test_per_class": 10, "pool_per_class": 30}
+    source = plain | {"validation_fraction": 0.25}
+    train, aside = (make(tmp_path / split, source, split) for split in ("train", "validation"))
+    whole = make(tmp_path / "whole", plain)
+    assert (len(train), len(aside)) == (150, 50)
+    parts = np.concatenate([train.images, aside.images]).reshape(200, -1)
+    assert sorted(map(bytes, parts)) == sorted(map(bytes, whole.images.reshape(200, -1)))
+    sizes = [Digits.model_validate(source).shape(split)[0] for split in ("train", "validation", "pool", "test")]
+    assert sizes == [150, 50, 300, 100]
+    for split in ("pool", "test"):
+        assert Digits.model_validate(source).of_split(split) == Digits.model_validate(plain).of_split(split)
 
 
 def test_uci_digits_are_centred() -> None:

@@ -106,12 +106,23 @@ def _choose(source: Source, split: Split, labels: np.ndarray, seed: int, classes
     """Indices (n,) of the images of a split."""
     if source.kind == "digits":
         sizes = [source.train_per_class, source.pool_per_class, source.test_per_class]
-        return stratified(labels, sizes, seed, classes)[["train", "pool", "test"].index(split)]
+        train, pool, test = stratified(labels, sizes, seed, classes)
+        return {"pool": pool, "test": test, **_divided(source, labels, train, seed, classes)}[split]
     if split == "test":
         limit = getattr(source, "test_per_class", None)
         return np.arange(len(labels)) if limit is None else stratified(labels, [limit], seed, classes)[0]
     pool, train = stratified(labels, [source.pool_per_class, source.train_per_class], seed, classes)
-    return train if split == "train" else pool
+    return {"pool": pool, **_divided(source, labels, train, seed, classes)}[split]
+
+
+def _divided(
+    source: Source, labels: np.ndarray, train: np.ndarray, seed: int, classes: list[str]
+) -> dict[str, np.ndarray]:
+    """Indices to train on as two parts: what is trained on, and what is set aside."""
+    if not source.validation_fraction:
+        return {"train": train}
+    aside, left = stratified(labels[train], [source.validation_fraction, None], seed, classes)
+    return {"train": train[left], "validation": train[aside]}
 
 
 def _from_torchvision(
@@ -186,7 +197,7 @@ def _folder_parts(
     if source.test_per_class is not None:
         tested = tested[stratified(labels[tested], [source.test_per_class], seed, classes)[0]]
     pool, train = stratified(labels[rest], [source.pool_per_class, source.train_per_class], seed, classes)
-    return {"test": tested, "pool": rest[pool], "train": rest[train]}
+    return {"test": tested, "pool": rest[pool], **_divided(source, labels, rest[train], seed, classes)}
 
 
 def _tree_notes(

