@@ -338,6 +338,53 @@ def test_out_of_memory_halves_the_micro_batch(
     plain, halved = (load_file(f"{out}/seed-0/model.safetensors") for out in ("plain", "small"))
     for name in plain:
         torch.testing.assert_close(plain[name], halved[name], rtol=1e-3, atol=1e-4)
+    assert [json.loads(Path(f"{out}/seed-0/run.json").read_text())["micro_batch"] for out in ("plain", "small")] == [
+        8,
+        2,
+    ]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_out_of_memory_inside_the_first_optimiser_step_leaves_nothing_behind(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """The first group of parameters is changed already, and of the second one moment has found room."""
+    changes = {"dropout": 0.0, "steps": 5, "precision": precision, "clip": 1.0}
+    whole, failed = torch.optim.AdamW._init_group, []
+
+    def short(self, group, *others):
+        made = whole(self, group, *others)
+        if group["weight_decay"] == 0 and not failed:
+            failed.append(True)
+            for state in self.state.values():
+                state.pop("exp_avg_sq")
+            raise torch.OutOfMemoryError("no room for the moments")
+        return made
+
+    batch = Images.batch
+    monkeypatch.setattr(torch.optim.AdamW, "_init_group", short)
+    train("failing", 0, **changes)
+    assert failed
+    # The same in halves from the start.
+    failed.clear()
+
+    def halves(self, indices, flipped=None):
+        if len(indices) == 8:
+            raise torch.OutOfMemoryError("too large")
+        return batch(self, indices, flipped)
+
+    monkeypatch.setattr(torch.optim.AdamW, "_init_group", whole)
+    monkeypatch.setattr(Images, "batch", halves)
+    train("halved", 0, **changes)
+    assert sha256("failing/seed-0/model.safetensors") == sha256("halved/seed-0/model.safetensors")
+
+
+def test_parts_of_a_batch_through_batch_norm_are_refused_unless_allowed() -> None:
+    norm = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    with pytest.raises(UserError, match="BatchNorm has other statistics: lower batch_size"):
+        training._smaller(norm.train(), 8, recipe())
+    assert training._smaller(norm.train(), 8, recipe(split_batch_norm=True)) == 4
+    assert training._smaller(norm.eval(), 8, recipe()) == 4
 
 
 def test_embedded_weights_fit_and_frozen_statistics_stay() -> None:

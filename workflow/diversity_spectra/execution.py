@@ -65,6 +65,7 @@ def add_job(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--jobs-per-gpu", type=int, default=1, metavar="N", help="that may share it (default: 1)")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

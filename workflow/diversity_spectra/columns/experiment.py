@@ -28,6 +28,11 @@ RUNS = {
         "product over steps t of (1 - lr_t x decay): what decoupled weight decay alone multiplies a matrix by",
         "finetune.training.decay_factor",
     ),
+    "micro_batch": Column(
+        "images",
+        "images of a training batch that went through the network at a time: fewer than the batch where memory lacked",
+        "finetune.training.train",
+    ),
     "parameters": Column("count", "parameters of the network", "finetune.command.run"),
     "steps": Column("steps", "optimiser steps taken; 0 for a checkpoint", "finetune.training.train"),
     "train_accuracy": Column(

@@ -88,6 +88,7 @@ class Execution(Settings):
     """How the work is done. Device and threads change at most the last bits of a result, so nothing here reruns anything."""
 
     device: Device = key("auto", description="auto | cpu | cuda | cuda:N for generating and training")
+    jobs_per_gpu: int = key(1, ge=1, le=64, description="jobs that may share a GPU; small networks leave it idle alone")
     threads: int = key(1, ge=1, le=1024, description="threads of one training process on the CPU")
     generate_batch: int = key(64, ge=1, le=65536, description="images generated at a time")
     save_every: Positive = key(300.0, description="seconds between saved states of a training, to resume from")

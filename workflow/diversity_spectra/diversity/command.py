@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--subsamples", type=_positive, default=5, metavar="K", help="draws behind the interval (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--device", default="cpu", help="where the embedding runs: cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--jobs-per-gpu", type=_positive, default=1, metavar="N", help="that may share it (default: %(default)s)")
     add("--threads", type=_positive, default=1, help="CPU threads of the embedding (default: %(default)s)")
     add("--reference", type=Path, metavar="REAL_SET", help="training images that a synthetic set is judged against")
     add("--test", type=Path, metavar="TEST_SET", help="test images, searched for near-copies as well")
@@ -105,7 +106,7 @@ def _for_all(per_class: int, plain: str | None) -> int:
 def _device(arguments: argparse.Namespace) -> str:
     from diversity_spectra import devices
 
-    return str(devices.choose(arguments.device, arguments.threads))
+    return str(devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu))
 
 
 def _told(device: str) -> str:

@@ -62,22 +62,24 @@ def embed(
     import torch
     from torch.nn.functional import interpolate
 
+    from diversity_spectra.devices import in_memory
+
     if images.shape[3] not in (1, 3):
         raise UserError(f"an embedding takes images with 1 or 3 channels, these have {images.shape[3]}")
     shift, scale = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (mean, std))
-    features = []
+
+    def features(chosen: torch.Tensor) -> np.ndarray:
+        part = torch.from_numpy(images[chosen.numpy()]).to(device)
+        pixels = part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255  # b h w c -> b 3 h w
+        if pixels.shape[2:] != (image_size, image_size):
+            pixels = interpolate(pixels, (image_size, image_size), mode="bilinear", antialias=True).clamp(0, 1)
+        output = model((pixels - shift) / scale)
+        if output.ndim != 2 or output.shape[1] == 0:
+            raise UserError(f"the embedding gives features of shape {tuple(output.shape)}, not one vector an image")
+        return output.float().cpu().numpy()
+
     with torch.inference_mode():
-        for start in range(0, len(indices), BATCH):
-            part = torch.from_numpy(images[indices[start : start + BATCH]]).to(device)
-            pixels = part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255  # b h w c -> b 3 h w
-            if pixels.shape[2:] != (image_size, image_size):
-                size = (image_size, image_size)
-                pixels = interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 1)
-            output = model((pixels - shift) / scale)
-            if output.ndim != 2 or output.shape[1] == 0:
-                raise UserError(f"the embedding gives features of shape {tuple(output.shape)}, not one vector an image")
-            features.append(output.float().cpu().numpy())
-    return np.concatenate(features)
+        return np.concatenate(in_memory(features, torch.as_tensor(indices).split(BATCH)))
 
 
 def default_size(images: np.ndarray) -> int:

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     job = read_job(arguments, Evaluate)
     sets = {name: imageset.load(path) for name, path in job.sets.items()}
     classes = len(sets["test"].classes)
-    device = devices.choose(arguments.device, arguments.threads)
+    device = devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu)
     for seed in arguments.seeds:
         if finished(job, seed):
             continue
@@ -86,6 +86,7 @@ def predict(model, images: imageset.ImageSet, network: Network, device) -> np.nd
     """Logits (N, classes) float32, in batches of a fixed size so that they do not depend on the machine's memory."""
     import torch
 
+    from diversity_spectra.devices import in_memory
     from diversity_spectra.finetune import models
     from diversity_spectra.finetune.images import Images
 
@@ -93,6 +94,9 @@ def predict(model, images: imageset.ImageSet, network: Network, device) -> np.nd
     if network.channels == 3:
         model = model.to(memory_format=torch.channels_last)
     batches = Images(images.images, images.labels, network, models.normalisation(model), device)
+
+    def logits(indices: torch.Tensor) -> torch.Tensor:
+        return model(batches.batch(indices)[0]).float().cpu()
+
     with torch.inference_mode():
-        parts = [model(batches.batch(indices)[0]).float().cpu() for indices in torch.arange(len(images)).split(BATCH)]
-    return torch.cat(parts).numpy()
+        return torch.cat(in_memory(logits, torch.arange(len(images)).split(BATCH))).numpy()

@@ -58,7 +58,9 @@ def _pretrained(arguments: argparse.Namespace) -> None:
     from diversity_spectra.resume import Resume
 
     job = read_job(arguments, Pretrain)
-    device = devices.choose(arguments.device if job.takes_device() else "cpu", arguments.threads)
+    device = devices.choose(
+        arguments.device if job.takes_device() else "cpu", arguments.threads, arguments.jobs_per_gpu
+    )
     resume = Resume(job.key, "pretrained", arguments.save_every)
     with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
         if job.training:
@@ -82,7 +84,7 @@ def _train(job: Finetune, arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
 
     train_set = imageset.load(job.train)
-    device = devices.choose(arguments.device, arguments.threads)
+    device = devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu)
     for seed in arguments.seeds:
         if finished(job, seed):
             log.info("seed %d: there already", seed)
@@ -131,6 +133,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
             "train_accuracy": outcome.history[-1]["accuracy"],
             "steps": outcome.history[-1]["step"],
             "diverged": outcome.diverged,
+            "micro_batch": outcome.micro_batch,
             "parameters": sum(p.numel() for p in model.parameters()),
             "dropout_places": places,
             "layers": models.layers(model),
@@ -161,6 +164,7 @@ def _checkpoint(job: Finetune) -> None:
             "train_accuracy": None,
             "steps": 0,
             "diverged": False,
+            "micro_batch": None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "dropout_places": [],
             "layers": models.layers(model),

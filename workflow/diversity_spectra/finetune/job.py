@@ -157,6 +157,10 @@ class Recipe(Settings):
     cutmix: Annotated[float, Absent(0.0)] = key(
         0.0, ge=0, le=10, description="alpha of CutMix in every condition, e.g. 1"
     )
+    split_batch_norm: Aside[bool] = key(
+        False,
+        description="where memory lacks, let parts of a batch through BatchNorm in training, whose statistics then are theirs",
+    )
     on_divergence: Aside[Literal["fail", "record"]] = key(
         "fail", description="what a loss that is not finite does to the run"
     )

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from diversity_spectra import devices
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.finetune.images import Images
@@ -28,10 +29,13 @@ RECORDS = 20  # rows of the history
 
 @dataclass
 class Outcome:
-    """History rows (step, loss, accuracy, lr, images_per_second, peak_memory_mb) and whether the loss stayed finite."""
+    """History rows (step, loss, accuracy, lr, images_per_second, peak_memory_mb), whether the loss stayed finite, and how
+    many images of a batch went through the network at a time: fewer than the batch where the device had too little memory.
+    """
 
     history: list[dict]
     diverged: bool
+    micro_batch: int
 
 
 def learning_rate(step: int, recipe: Training) -> float:
@@ -93,7 +97,8 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
 
     With `recipe.ema` it ends with the exponential moving average of its weights and buffers over the steps.
 
-    Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there.
+    Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there. Raises it too
+    where memory lacks and parts of a batch would change the statistics of BatchNorm, unless that is allowed.
     """
     device = images.device
     decayed, others = parameters(model)
@@ -107,8 +112,8 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     average = AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if recipe.ema else None
     mix = mixer(recipe, int(images.labels.max()) + 1)
     batch, steps = recipe.batch_size, recipe.steps
-    outcome = Outcome([], False)
-    start, micro = 0, batch
+    outcome = Outcome([], False, batch)
+    start = 0
     losses, correct, since = 0.0, 0, 0
     if state := resume.load():
         model.load_state_dict(state["model"])
@@ -116,9 +121,11 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
         scaler.load_state_dict(state["scaler"])
         if average:
             average.load_state_dict(state["average"])
-        start, outcome.history = state["step"], state["history"]
+        start, outcome.history, outcome.micro_batch = state["step"], state["history"], state["micro_batch"]
         losses, correct, since = state["sums"]
     _train_mode(model, recipe.freeze_norm)
+    # The first step takes the memory of all. One that fails half-way has changed weights, statistics or the optimiser.
+    before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     clock = time.monotonic()
     order, epoch = None, -1
     record_every = max(1, steps // RECORDS)
@@ -130,20 +137,23 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
-            _seed_device(derive_seed(seed, "step", step), device)
+            devices.seed(derive_seed(seed, "step", step), device)
             flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
             try:
-                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, mix, micro, recipe)
+                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, mix, outcome.micro_batch, recipe)
             except torch.OutOfMemoryError:
-                if micro == 1:
-                    raise UserError("out of memory on the device even with one image at a time") from None
                 loss = None
             if loss is None:
                 # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
                 torch.cuda.empty_cache()
-                micro = max(1, micro // 2)
-                log.warning("out of memory: going on with %d images at a time, %d per step as before", micro, batch)
+                outcome.micro_batch = _smaller(model, outcome.micro_batch, recipe)
+                if before:
+                    model.load_state_dict(before)
+                    scaler = _again(scaler, device)
+                    if not state:
+                        optimiser.state.clear()
                 continue
+            before = None
             if average:
                 average.update_parameters(model)
             losses, correct, since = losses + loss, correct + hits, since + 1
@@ -159,7 +169,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
                         "accuracy": float(correct) / (since * batch),
                         "lr": rate,
                         "images_per_second": since * batch / seconds,
-                        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20
+                        "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20
                         if device.type == "cuda"
                         else math.nan,
                     }
@@ -184,6 +194,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
                         "scaler": scaler.state_dict(),
                         "average": average.state_dict() if average else {},
                         "history": outcome.history,
+                        "micro_batch": outcome.micro_batch,
                         "sums": [float(losses), float(correct), since],
                     }
                 )
@@ -191,6 +202,29 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
         model.load_state_dict(average.module.state_dict())
     model.eval()
     return outcome
+
+
+def _smaller(model: nn.Module, micro: int, recipe: Training) -> int:
+    """Half as many images at a time, since so many were too many. Raises `UserError` where that cannot be."""
+    if micro == 1:
+        raise UserError("out of memory on the device even with one image at a time")
+    norms = any(isinstance(each, nn.modules.batchnorm._BatchNorm) and each.training for each in model.modules())
+    if norms and not recipe.split_batch_norm:
+        raise UserError(
+            f"out of memory on the device with {micro} images at a time, and with fewer BatchNorm has other statistics:"
+            " lower batch_size in all conditions, or set split_batch_norm: true"
+        )
+    log.warning(
+        "out of memory: going on with %d images at a time, %d per step as before", micro // 2, recipe.batch_size
+    )
+    return micro // 2
+
+
+def _again(scaler: torch.amp.GradScaler, device: torch.device) -> torch.amp.GradScaler:
+    """A scaler of the same scale that has seen nothing of a step yet."""
+    fresh = torch.amp.GradScaler(device.type, enabled=scaler.is_enabled())
+    fresh.load_state_dict(scaler.state_dict())
+    return fresh
 
 
 def _step(
@@ -243,13 +277,6 @@ def _indices(
         pieces.append(piece)
         position, wanted = position + len(piece), wanted - len(piece)
     return torch.cat(pieces), order, epoch
-
-
-def _seed_device(seed: int, device: torch.device) -> None:
-    """As `torch.manual_seed`, which without a GPU costs as much as a step of a small network: it notes a stack trace."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:

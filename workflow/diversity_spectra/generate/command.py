@@ -55,7 +55,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     job = read_job(arguments, TrainGenerator)
     images = imageset.load(job.images)
-    device = devices.choose(arguments.device, arguments.threads)
+    device = devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu)
     resume = Resume(job.key, "generator", arguments.save_every)
     with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
         job.source.train(images, job.seed, device, resume, result.folder)
@@ -70,7 +70,9 @@ def _sample(arguments: argparse.Namespace) -> None:
 
     job = read_job(arguments, DrawShard)
     real = imageset.load(job.images)
-    device = devices.choose(arguments.device if job.takes_device() else "cpu", arguments.threads)
+    device = devices.choose(
+        arguments.device if job.takes_device() else "cpu", arguments.threads, arguments.jobs_per_gpu
+    )
     resume = Resume(job.key, "shard", arguments.save_every)
     with publish(job, device=devices.describe(device), threads=arguments.threads) as result:
         source = job.source.open(job.generator, real, job.seed, device)

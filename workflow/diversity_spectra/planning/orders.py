@@ -66,6 +66,8 @@ class Orders:
 def _order(job: Job, blocks: list[tuple[int, ...]], readers: list[str], execution: Execution) -> Order:
     gpu = int(execution.device != "cpu" and job.takes_device())
     chosen = {"--device": execution.device} if job.takes_device() else {}
+    if gpu and execution.jobs_per_gpu > 1:
+        chosen["--jobs-per-gpu"] = execution.jobs_per_gpu
     chosen |= job.options(execution.model_dump())
     words = [str(word) for option in chosen.items() for word in option]
     if isinstance(job, RunsJob) and WEIGHTS in job.of_runs and execution.keep_weights != "all":

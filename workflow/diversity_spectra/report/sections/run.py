@@ -36,6 +36,7 @@ def summary(material: Material) -> list[tuple[str, str]]:
     if config:
         facts.append(("Training images", _data(config["data"], material)))
     facts.append(("Test sets", _test_sets(material)))
+    facts += [("Memory", text) for text in _split(material)]
     if config:
         facts.append(("Synthetic images", generator(config)))
     return facts
@@ -104,6 +105,25 @@ def _test_sets(material: Material) -> str:
     sets = table.groupby("shift", sort=False)["set"].unique()
     kinds = {"none": "in distribution", "natural": "another source", "corruption": "corrupted test images"}
     return "; ".join(f"{text}: {', '.join(sets[kind])}" for kind, text in kinds.items() if kind in sets) + "."
+
+
+def _split(material: Material) -> list[str]:
+    """What lack of memory did to runs: it can hit the runs of one condition only."""
+    told_of = []
+    for made in material.config.get("models", []):
+        runs = material.table("runs", made["name"])
+        if "micro_batch" not in runs:
+            continue
+        hit = runs[runs["micro_batch"] < made["batch_size"]]
+        if len(hit):
+            sizes = sorted({*hit["micro_batch"].astype(int)})
+            told_of.append(
+                f"for lack of it {len(hit)} of {len(runs)} runs of {made['name']} took their batches of {made['batch_size']}"
+                f" images in parts of {', '.join(map(str, sizes))}, in which dropout draws other masks, as from another seed,"
+                f" and BatchNorm sees other statistics. Of the conditions {', '.join(sorted(map(told, {*hit['condition']})))};"
+                " where others were not hit, a smaller batch in all of them makes them alike."
+            )
+    return told_of
 
 
 def dropped(places: str) -> str:
