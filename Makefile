@@ -7,22 +7,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation --configfile $(CONFIG)
-# The environment belongs to these pins; when they change it is built anew.
-PINS = $(shell cat envs/requirements.txt pyproject.toml | sha256sum | cut -d' ' -f1)
 
 .PHONY: env run test test-faults test-slurm lint format reference schema
 
 env:
-	@test "$$(cat .venv/.pins 2>/dev/null)" = "$(PINS)" || $(MAKE) --no-print-directory build
-
-.PHONY: build
-build:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; name another one: make env PYTHON=python3.12"; exit 1; }
-	@echo "Building .venv from envs/requirements.txt: about 3 GB to download, 6.5 GB on disk, a few minutes ..."
-	@rm -rf .venv && $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --requirement envs/requirements.txt
-	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@echo "$(PINS)" > .venv/.pins
+	@$(PYTHON) envs/build.py
 
 run: env
 	@$(BIN)/diversity-spectra check --configfile $(CONFIG) >/dev/null

@@ -20,6 +20,7 @@ from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.finetune.job import architectures
 from diversity_spectra.generate.kinds.ddpm import Ddpm
 from diversity_spectra.report.job import Report
+from diversity_spectra.settings import typed
 from diversity_spectra.spectra.job import Spectra
 
 ROOT = Path(__file__).parent.parent
@@ -200,3 +201,17 @@ def test_a_bad_file_ends_in_three_seconds_without_traceback(tmp_path: Path, tiny
     assert "copies: 0 is not allowed" in done.stderr
     assert "modles: unknown key; did you mean 'models'?" in done.stderr
     assert all(line.startswith(f"error: {tmp_path / 'bad.yaml'}: ") for line in done.stderr.splitlines())
+
+
+def test_texts_of_a_nested_command_line_value_are_what_yaml_makes_of_them() -> None:
+    """Snakemake hands over `--config compare='{bootstrap: 60}'` with a text for the number."""
+    given = {
+        "compare": {"bootstrap": "60", "level": "9e-1", "day": "2024-99-99"},
+        "names": ["a", "true", ["2"]],
+        "x": "60",
+    }
+    assert typed(given) == {
+        "compare": {"bootstrap": 60, "level": 0.9, "day": "2024-99-99"},
+        "names": ["a", True, [2]],
+        "x": "60",
+    }

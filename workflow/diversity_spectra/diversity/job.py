@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import AfterValidator
+
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.settings import Content, Settings, key
 from diversity_spectra.work import Sets, Work
@@ -18,7 +20,7 @@ def _weights(embedding: str) -> str | None:
 class Diversity(Settings):
     """How diversity is measured: the Vendi score (Friedman and Dieng 2023, arXiv 2210.02410)."""
 
-    orders: list[Literal["1", "2", "inf"]] = key(
+    orders: Annotated[list[Literal["1", "2", "inf"]], AfterValidator(lambda orders: sorted({*orders}))] = key(
         ["1", "2", "inf"], min_length=1, description="orders of the Renyi entropy"
     )
     embedding: Annotated[str, Content(_weights)] = key(

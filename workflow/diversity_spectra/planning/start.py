@@ -15,6 +15,7 @@ from diversity_spectra.jobs import read_record
 from diversity_spectra.planning import leftover, upgrades
 from diversity_spectra.planning.lock import claim, hold
 from diversity_spectra.planning.steps import Work
+from diversity_spectra.settings import typed
 from diversity_spectra.stages import kinds
 
 
@@ -23,7 +24,7 @@ def plan(files: Collection[str], changes: dict, again: Collection[str]) -> Work:
 
     They are read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
     """
-    work = Work(experiments.load(*files, changes=changes), again)
+    work = Work(experiments.load(*files, changes=typed(changes)), again)
     provenance.remember()
     return work
 
