@@ -24,7 +24,7 @@ def plan(files: Collection[str], changes: dict, again: Collection[str]) -> Work:
 
     They are read again, strictly: Snakemake takes 1e-3 for a text and the last of two equal keys for the only one.
     """
-    work = Work(experiments.load(*files, changes=typed(changes)), again)
+    work = Work(experiments.load(*files, changes={name: typed(value) for name, value in changes.items()}), again)
     provenance.remember()
     return work
 
