@@ -1,11 +1,13 @@
 """The subcommand `diversity` from image sets on disk to its tables, and the embedding of images."""
 
+import io
 import sys
 import types
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from diversity_spectra import cli, devices, imageset
 from diversity_spectra.diversity import embedding, vendi
@@ -165,6 +167,24 @@ def test_quality_of_a_synthetic_set(tmp_path, stub):
         assert (row["embedding_nearest"], row["embedding_copy"]) == (nearest, True)
         flagged = copies.loc[copies["set"] == name, "pixel_copy"].mean()
         assert overall.loc[f"near_copies_{name}_pixel", "value"] == pytest.approx(flagged)
+
+
+def test_test_images_that_are_training_images_saved_anew_are_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    images, other = (
+        rng.integers(0, 256, (2, 100, 8, 8, 3), dtype=np.uint8).repeat(5, 2).repeat(5, 3) for _ in range(2)
+    )
+    images, other = images.reshape(200, 40, 40, 3), other.reshape(200, 40, 40, 3)
+    saved = io.BytesIO()
+    Image.fromarray(images[17]).resize((60, 60), Image.Resampling.BICUBIC).save(saved, "JPEG", quality=80)
+    other[150] = np.asarray(Image.open(saved).resize((40, 40), Image.Resampling.BICUBIC))
+    train, test = write_set(tmp_path / "train", 100, images=images), write_set(tmp_path / "test", 100, images=other)
+    how = {"measured": {"embedding": "none", "per_class": 8, "orders": ["1"], "subsamples": 2}, "seed": 0}
+    inputs = {"images": str(train), "test": str(test), "plain": str(train)}
+    assert run("--job", canonical({"settings": how, "inputs": inputs, "out": str(tmp_path / "out")})) == 0
+    found = pd.read_parquet(tmp_path / "out/quality.parquet").set_index("label")
+    assert set(found["measure"]) == {"near_copies_train_pixel"} and found.loc["overall", "n"] == 200
+    assert found.loc["two", "value"] >= 0.01 and found.loc["overall", "value"] <= 0.03
 
 
 def test_the_device_is_released_before_the_work_of_the_cpu(tmp_path, monkeypatch):

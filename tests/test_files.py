@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
 from diversity_spectra.files import atomic_file, atomic_folder, move_folder
+from diversity_spectra.tables import read_table, write_table
 
 KILLED = """
 import os, signal, sys
@@ -51,3 +53,11 @@ def test_nothing_is_lost_where_there_is_nothing_to_move(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     move_folder(tmp_path / "source", tmp_path / "target")
     assert [path.name for path in tmp_path.iterdir()] == ["target"] and not list((tmp_path / "target").iterdir())
+
+
+def test_names_that_people_give_stay_text_in_csv(tmp_path: Path) -> None:
+    names = pd.DataFrame({"label": ["nan", "None", "1", "007", "NA"], "score": [1.0, np.nan, 3.0, np.inf, -1.0]})
+    write_table(tmp_path / "names.csv", names)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "names.csv"), names, check_dtype=False)
+    write_table(tmp_path / "numbers.csv", names.iloc[2:3])
+    assert list(read_table(tmp_path / "numbers.csv")["label"]) == ["1"]

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, TINY
 from PIL import Image
@@ -19,12 +20,13 @@ from diversity_spectra.cli import main
 from diversity_spectra.config import parse
 from diversity_spectra.data import folder
 from diversity_spectra.data.doubles import doubles
-from diversity_spectra.data.job import ImageFolder
+from diversity_spectra.data.job import READERS, Digits, ImageFolder, Prepare
 from diversity_spectra.data.split import stratified
 from diversity_spectra.jobs import canonical
+from diversity_spectra.planning.show import pictures
 from diversity_spectra.report.load import pick
 from diversity_spectra.report.material import Material
-from diversity_spectra.report.sections.data import notes
+from diversity_spectra.report.sections.data import notes, quality
 from diversity_spectra.settings import ConfigError, read_yaml
 
 
@@ -172,6 +174,39 @@ def test_uneven_classes_and_notes_are_on_the_page(tmp_path: Path, random: np.ran
     assert said == ["from 4 images of dog to 16 of cat", f"{root}: 1 files are no images by their names, left out"]
 
 
+def test_the_images_of_every_class_and_part_are_shown_beforehand(tmp_path: Path, random: np.random.Generator) -> None:
+    root = fill(tmp_path / "photos", random, nan=20, dog=5, **{"1": 10})
+    shown = pictures(ImageFolder(kind="image_folder", path=str(root), pool_per_class=1, validation_fraction=0.1))
+    assert shown == [
+        f"images of {root}, 3 classes:",
+        "  21 to train on: 1 6, dog 2, nan 13",
+        "  4 set aside: 1 1, dog 1, nan 2",
+        "  3 for the generator: 1 of each class",
+        "  7 to test on: 1 2, dog 1, nan 4",
+    ]
+    for part in ("train", "validation", "pool", "test"):
+        images = made(root, tmp_path / part, part, pool_per_class=1, validation_fraction=0.1)
+        assert f"  {len(images)} " in "\n".join(shown) and images.classes == ["1", "dog", "nan"]
+    many = pictures(
+        ImageFolder(
+            kind="image_folder", path=str(fill(tmp_path / "m", random, **dict.fromkeys("abcdefghijkl", 5), m=9))
+        )
+    )
+    assert many[1] == "  55 to train on: from 4 of a to 7 of m"
+    config = configured(root)
+    with pytest.raises(ConfigError, match=r"class 'dog' has 4 images to train on; .* need 8 of each"):
+        parse({**config, "data": {**config["data"], "train_per_class": 8}, "diversity": {"per_class": 2}})
+
+
+def test_test_images_like_training_images_are_a_line_of_the_page() -> None:
+    row = {"measure": "near_copies_train_pixel", "value": 0.03, "n": 200, "training_set": "plain"}
+    table = pd.DataFrame([{**row, "label": "overall"}, {**row, "label": "cat"}])
+    ((name, said),) = notes(Material({"quality": table}))
+    assert name == "test" and said.startswith("6 of 200 test images lie as near to a training image")
+    shown = Material({"quality": table, "conditions": pd.DataFrame({"model": []})})
+    assert not quality(shown), "no judgement of synthetic images"
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -246,6 +281,18 @@ def test_files_that_differ_before_their_end_are_no_copies(tmp_path: Path) -> Non
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
     assert doubles(files) == [[0, 2], [3, 4]]
+
+
+def test_any_number_of_processes_reads_the_same(tmp_path: Path, random: np.random.Generator) -> None:
+    files = sorted(fill(tmp_path / "photos", random, cat=40).rglob("*.png"))
+    files[7].write_bytes(b"")
+    read = []
+    for processes in (1, 3):
+        (out := tmp_path / str(processes)).mkdir()
+        read.append(folder.read_images(files, 8, out, processes=processes))
+    assert np.array_equal(read[0][0], read[1][0]) and np.array_equal(read[0][1], read[1][1]) and len(read[0][0]) == 39
+    own = ImageFolder(kind="image_folder", path="photos")
+    assert Prepare(source=own).cores(1) == READERS and Prepare(source=Digits(kind="digits")).cores(4) == 1
 
 
 # ---------------------------------------------------------------- pixels

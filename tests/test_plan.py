@@ -205,7 +205,7 @@ def test_what_a_split_does_not_read_touches_nothing_else(tmp_path: Path, monkeyp
     assert touched(planned(), planned(data=pool)) == {
         ("data", "digits-pool"), ("data", "digits-test"), ("data", "test-gaussian_blur-3"), ("data", "ood-uci_digits"),
         *((stage, name) for stage, name, _ in results(planned()) if stage in ("evaluate", "gather", "compare", "report")),
-        ("diversity", "synthetic"),
+        ("diversity", "synthetic"), ("diversity", "plain"),
     }  # fmt: skip
 
 
@@ -226,7 +226,8 @@ def test_diversity_is_scored_at_no_more_images_than_the_smallest_class_has(tmp_p
     assert not notes(8)  # 12 less 3 to test on and 1 of the pool
     assert "diversity.per_class is 9, but the smallest class has 8 images" in notes(9)[0]
     (tmp_path / "ox").mkdir()
-    assert not notes(9), "a class without images is for the data stage to refuse"
+    with pytest.raises(UserError, match="class 'ox' has 0 images to train on"):
+        notes(9)
 
 
 def test_the_order_of_combined_augmentations_is_that_of_the_kinds() -> None:

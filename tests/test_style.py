@@ -36,7 +36,9 @@ def test_checks_pass(command: list[str]) -> None:
 )
 def test_every_configuration_plans_and_starts(config: Path, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
-        (tmp_path / "images" / name).mkdir(parents=True)  # what the preset for own images names
+        (folder := tmp_path / "images" / name).mkdir(parents=True)  # what the preset for own images names
+        for index in range(5):
+            (folder / f"{index}.png").touch()
     planning = ["diversity-spectra", "plan"]
     starting = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet"]
     for command in (planning, starting):

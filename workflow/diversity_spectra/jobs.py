@@ -136,6 +136,10 @@ class Job(Settings):
         """Modules of the package that the job finds by a name in its settings, below `diversity_spectra`."""
         return ()
 
+    def cores(self, threads: int) -> int:
+        """Cores that the job uses, where a training has so many threads."""
+        return threads if self.threaded else 1
+
     def takes_device(self) -> bool:
         """Whether the job runs on the GPU where there is one."""
         return False

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CSV_ROWS = 100_000
+NAMES = ("experiment", "model", "condition", "training_set", "set", "label")  # given by people: "nan" and "1" are text
 
 
 def write_table(path: str | Path, frame: pd.DataFrame) -> None:
@@ -41,4 +42,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such table")
-    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    if path.suffix != ".csv":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])

@@ -16,10 +16,11 @@ rule data:
         "logs/data/{item}.log",
     benchmark:
         "logs/data/{item}.benchmark.tsv"
+    threads: cores("data")
     params:
         run=run("data"),
         told=told("data"),
     message:
         "{params.told}"
     shell:
-        "diversity-spectra data {params.run} >{log} 2>&1"
+        "diversity-spectra data {params.run} --threads {threads} >{log} 2>&1"

@@ -83,7 +83,11 @@ DIVERSITY = {
 }
 
 QUALITY = {
-    "training_set": Column("", "the set that is judged: `synthetic`", "compare.command.run"),
+    "training_set": Column(
+        "",
+        "the set that is judged: `synthetic`; `plain`: the test images, by these training images",
+        "compare.command.run",
+    ),
     "measure": Column(
         "",
         "`near_copies_<set>_<space>`: share of images as near to one of that set as its closest 1 % are to each other; "

@@ -134,8 +134,11 @@ class Config(Settings):
                 raise ValueError(f"model {model.name!r} is pretrained on the pool, but data.pool_per_class is 0")
         if getattr(self.generator, "train_on", "") == "pool" and not self.data.pool_per_class:
             raise ValueError("generator.train_on is `pool`, but data.pool_per_class is 0")
-        if isinstance(self.data, ImageFolder) and (wrong := problem(Path(self.data.path))):
-            raise ValueError(f"data.path: {wrong}")
+        if isinstance(self.data, ImageFolder):
+            if wrong := problem(Path(self.data.path)):
+                raise ValueError(f"data.path: {wrong}")
+            if short := self.data.short():
+                raise ValueError(f"data: {short}")
         if isinstance(self.generator, DiffusersPipeline):
             try:
                 self.generator.prompts_of(self.data.names())

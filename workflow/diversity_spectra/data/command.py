@@ -23,6 +23,7 @@ EXAMPLE = """example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
+    parser.add_argument("--threads", type=int, default=1, help="processes that decode images (default: %(default)s)")
     parser.epilog = EXAMPLE
 
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         if job.images:
             _corrupted(job, result.folder)
         else:
-            _prepared(job, result.folder)
+            _prepared(job, result.folder, arguments.threads)
 
 
 def _corrupted(job: Prepare, folder: Path) -> None:
@@ -50,7 +51,7 @@ def _corrupted(job: Prepare, folder: Path) -> None:
     imageset.save(folder, corrupted, clean.labels, manifest, {**clean.meta, "corruption": source.model_dump()})
 
 
-def _prepared(job: Prepare, folder: Path) -> None:
+def _prepared(job: Prepare, folder: Path, processes: int) -> None:
     import pandas as pd
 
     source, split, seed = job.source, job.split, job.seed
@@ -62,9 +63,9 @@ def _prepared(job: Prepare, folder: Path) -> None:
         if source.kind == "image_folder":
             source = source.model_copy(update={"fit": test.meta["source"].get("fit", source.fit)})
     if source.kind == "image_folder":
-        images, labels, classes, origin, notes = _from_folder(source, split, seed, folder, side, classes)
+        images, labels, classes, origin, notes = _from_folder(source, split, seed, folder, side, classes, processes)
     elif source.kind == "torchvision":
-        images, labels, classes, origin = _from_torchvision(source, split, seed, folder, side, classes)
+        images, labels, classes, origin = _from_torchvision(source, split, seed, folder, side, classes, processes)
     else:
         pixels, labels, classes = _read_arrays(source, classes)
         origin = _choose(source, split, labels, seed, classes)
@@ -126,7 +127,7 @@ def _divided(
 
 
 def _from_torchvision(
-    source: Source, split: Split, seed: int, folder: Path, side: int | None, classes: list[str] | None
+    source: Source, split: Split, seed: int, folder: Path, side: int | None, classes: list[str] | None, processes: int
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     from diversity_spectra.data import torchvision_set
 
@@ -136,7 +137,7 @@ def _from_torchvision(
     if classes:
         labels = matched(names, classes, source.name)[labels]
     chosen = _choose(source, split, labels, seed, classes or names)
-    images, origin = torchvision_set.write(data, chosen, side, folder)
+    images, origin = torchvision_set.write(data, chosen, side, folder, processes)
     return images, labels[origin], classes or names, origin
 
 
@@ -157,7 +158,7 @@ def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
 
 
 def _from_folder(
-    source: ImageFolder, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None
+    source: ImageFolder, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None, processes: int
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str], list[str]]:
     """Images, labels, classes, file of each image, and what is to be said of the tree."""
     from diversity_spectra.data.folder import list_images, printable, read_images
@@ -179,7 +180,7 @@ def _from_folder(
                 there, classes, [files[index] for index in parts["train"]], labels[parts["train"]], tested
             )
         files, labels = [files[index] for index in parts[split]], labels[parts[split]]
-    images, kept = read_images(files, side, folder, source.fit)
+    images, kept = read_images(files, side, folder, source.fit, processes)
     names = [printable(path.relative_to(root)) for path in files]
     if unread := [names[index] for index in np.setdiff1d(np.arange(len(files)), kept)]:
         notes.append(f"{len(unread)} of {len(files)} files cannot be read and are left out: {_first(unread)}")

@@ -100,9 +100,11 @@ def _eight_bits(picture: Image.Image) -> np.ndarray:
     return np.where(np.asarray(picture) == clear, 255, np.round(values)).astype(np.uint8)
 
 
-def read_images(files: Sequence[Path], side: int, out: Path, fit: Fit = "crop") -> tuple[np.ndarray, np.ndarray]:
+def read_images(
+    files: Sequence[Path], side: int, out: Path, fit: Fit = "crop", processes: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Read files into the memory map `images.npy` (n, side, side, 3) uint8 of the folder `out`, as `fill` does."""
-    return fill(out, len(files), (side, side, 3), _FileReader(files, side, fit))
+    return fill(out, len(files), (side, side, 3), _FileReader(files, side, fit), processes)
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class _FileReader:
 
 
 def fill(
-    out: Path, count: int, shape: tuple[int, int, int], read: Callable[[int], np.ndarray | str]
+    out: Path, count: int, shape: tuple[int, int, int], read: Callable[[int], np.ndarray | str], processes: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read images 0 to count - 1, on all cores, into the memory map `images.npy` (n, *shape) uint8 of the folder `out`.
+    """Read images 0 to count - 1, in so many processes, into the memory map `images.npy` (n, *shape) uint8 of the folder `out`.
 
     `read` gives an image of `shape` or says in words what is wrong with it. Each process writes into the map itself, so
     memory holds one image per process, however many there are. Returns the map cut to the readable images, and their
@@ -126,9 +128,7 @@ def fill(
     """
     images = imageset.new_images(out, (count, *shape))
     failures: dict[int, str] = {}
-    with ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)), initializer=_open_map, initargs=(read, out / "images.npy")
-    ) as pool:
+    with ProcessPoolExecutor(processes, initializer=_open_map, initargs=(read, out / "images.npy")) as pool:
         for index, problem in enumerate(pool.map(_read_into_map, range(count), chunksize=16)):
             if problem:
                 failures[index] = problem

@@ -26,6 +26,7 @@ TORCHVISION = {
     "SVHN": (73_257, 26_032, 32, 3, 10),
 }
 UCI_DIGITS = 1797
+READERS = 8  # processes that decode images, where there are so many cores
 
 Split = Literal["train", "test", "pool", "validation"]
 SetAside = Annotated[float, Absent(0.0), Field(ge=0, lt=1)]
@@ -171,29 +172,54 @@ class ImageFolder(Divided):
 
     READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "test_fraction")
 
-    def _counts(self) -> tuple[dict[str, int], int]:
-        """Images to train on (the pool among them) of each class, and all to test on."""
+    def _divided(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Images of each class to train on (the pool among them), and to test on."""
         try:
             there = layout(Path(self.path))
         except UserError:
-            return {}, 0
+            return {}, {}
         found = counts(there.train)
         if there.test:
-            return found, sum(counts(there.test).values())
-        tested = {name: share(self.test_fraction, number) for name, number in found.items()}
-        return {name: number - tested[name] for name, number in found.items()}, sum(tested.values())
+            tested = counts(there.test)
+            return found, {name: tested.get(name, 0) for name in found}
+        tested = {name: min(number, share(self.test_fraction, number)) for name, number in found.items()}
+        return {name: number - tested[name] for name, number in found.items()}, tested
+
+    def per_class(self) -> dict[Split, dict[str, int]]:
+        """Images of every class in each part, unreadable files still among them."""
+        rest, tested = self._divided()
+        pool = {name: min(number, self.pool_per_class) for name, number in rest.items()}
+        left = _at_most({name: number - pool[name] for name, number in rest.items()}, self.train_per_class)
+        aside = {name: min(number, set_aside(self.validation_fraction, number)) for name, number in left.items()}
+        return {
+            "train": {name: number - aside[name] for name, number in left.items()},
+            "validation": aside,
+            "pool": pool,
+            "test": _at_most(tested, self.test_per_class),
+        }
 
     def names(self) -> list[str]:
-        return list(self._counts()[0])
+        return list(self._divided()[0])
 
     def shape(self, split: Split) -> Shape:
-        train, test = self._counts()
-        return self.images(split, train.values(), test), self.image_size, self.image_size, 3
+        return sum(self.per_class()[split].values()), self.image_size, self.image_size, 3
 
     def smallest_class(self) -> int:
-        """Images to train on of the smallest class, unreadable files still among them; 0 where a class has none."""
-        left = max(0, min(self._counts()[0].values(), default=0) - self.pool_per_class)
-        return left - set_aside(self.validation_fraction, left)
+        """Images to train on of the smallest class; 0 where a class has none."""
+        return min(self.per_class()["train"].values(), default=0)
+
+    def short(self) -> str | None:
+        """The class that has too few images to train on, in words; None where each has enough."""
+        wanted = self.pool_per_class + (self.train_per_class or 1)
+        rest, _ = self._divided()
+        name = min(rest, key=rest.get, default="")
+        if not rest or rest[name] >= wanted:
+            return None
+        return f"class {name!r} has {rest[name]} images to train on; train_per_class and pool_per_class need {wanted} of each"
+
+
+def _at_most(images: dict[str, int], limit: int | None) -> dict[str, int]:
+    return images if limit is None else {name: min(number, limit) for name, number in images.items()}
 
 
 Data = Annotated[Digits | Torchvision | ImageFolder, Field(discriminator="kind")]
@@ -299,6 +325,10 @@ class Prepare(Job):
             return found
         test = sets.shape(self.classes_of)
         return test and (found[0], test[1], test[2], found[3])
+
+    def cores(self, threads: int) -> int:
+        """Files of images are read by several processes; arrays are copied."""
+        return READERS if getattr(self.source, "image_size", None) and not self.images else 1
 
     def classes(self, sets: Sets) -> int | None:
         like = self.classes_of or self.images

@@ -90,7 +90,9 @@ def classes_of(data: VisionDataset, labels: np.ndarray) -> list[str]:
     return [str(name) for name in getattr(data, "classes", [])] or [str(label) for label in range(labels.max() + 1)]
 
 
-def write(data: VisionDataset, chosen: np.ndarray, side: int | None, out: Path) -> tuple[np.ndarray, np.ndarray]:
+def write(
+    data: VisionDataset, chosen: np.ndarray, side: int | None, out: Path, processes: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Images `chosen` (n,) as the memory map `images.npy` (n, H, W, C) uint8 of the folder `out`, and their numbers.
 
     As they are, or fitted to `side`; sets kept as image files need one. Raises `UserError` where it is missing.
@@ -101,9 +103,8 @@ def write(data: VisionDataset, chosen: np.ndarray, side: int | None, out: Path) 
     if side is None:
         raise UserError(f"{type(data).__name__}: its images are files of their own sizes; set data.image_size")
     depth = 3 if pixels is None else pixels.shape[3]
-    images, kept = fill(
-        out, len(chosen), (side, side, depth), _Reader(data, chosen, side, "L" if depth == 1 else "RGB")
-    )
+    reader = _Reader(data, chosen, side, "L" if depth == 1 else "RGB")
+    images, kept = fill(out, len(chosen), (side, side, depth), reader, processes)
     return images, chosen[kept]
 
 

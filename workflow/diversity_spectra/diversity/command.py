@@ -26,6 +26,7 @@ examples:
       --reference results/cache/data/digits-train-0123456789ab --test results/cache/data/digits-test-0123456789ab \\
       --out vendi.parquet --quality quality.parquet --copies copies.parquet
 """
+THUMBNAIL = 16  # pixels of a side at which test images are looked for among training images
 SHARE = 0.8  # of the smallest class, where --per-class is not given: the interval needs images that were left out
 
 Embed = Callable[[ImageSet, np.ndarray], np.ndarray]
@@ -61,7 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run_job(arguments: argparse.Namespace) -> None:
-    """The subcommand with the job's settings; `quality.parquet` is empty where there is nothing to compare with."""
+    """The subcommand with the job's settings.
+
+    `quality.parquet` judges synthetic images by real ones, and test images by training images; else it is empty.
+    """
     import pandas as pd
 
     job = read_job(arguments, MeasureDiversity)
@@ -88,8 +92,26 @@ def _run_job(arguments: argparse.Namespace) -> None:
             )
         )
         if not compared:
-            empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
-            empty.to_parquet(result.folder / "quality.parquet", index=False)
+            rows = _leaked(job.images, job.test) if job.test else []
+            table = pd.DataFrame(rows, columns=["measure", "label", "value", "low", "high", "n"])
+            table.to_parquet(result.folder / "quality.parquet", index=False)
+
+
+def _leaked(train: str, test: str) -> list[dict]:
+    """Rows of the quality table: test images that look like training images, by their means over blocks of pixels.
+
+    So a picture that was saved anew, in another format or size, is found too.
+    """
+    from diversity_spectra.diversity import quality, vendi
+
+    known, tested = imageset.load(train), imageset.load(test)
+    rows, others = (vendi.pixel_rows(images.images, side=THUMBNAIL) for images in (tested, known))
+    found = quality.near_copies(rows, others)
+    log.info(
+        "%d of %d test images lie as near to a training image as the nearest 1 %% of these to each other",
+        found.flagged.sum(), len(tested),
+    )  # fmt: skip
+    return quality.share_table("near_copies_train_pixel", found.flagged, tested.labels, tested.classes)
 
 
 def _for_all(per_class: int, plain: str | None) -> int:

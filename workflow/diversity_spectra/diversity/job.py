@@ -48,7 +48,7 @@ class MeasureDiversity(Job):
     seed: int = key(0, description="root of the random streams")
     images: Input[str] = key(description="image set")
     reference: Input[str | None] = key(None, description="real images that it was made after")
-    test: Input[str | None] = key(None, description="test images")
+    test: Input[str | None] = key(None, description="test images, looked for among synthetic or training images")
     plain: Input[str | None] = key(
         None, description="training images as they are: no set is scored at more images than their smallest class has"
     )

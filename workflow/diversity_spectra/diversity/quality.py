@@ -18,6 +18,8 @@ from diversity_spectra.diversity.vendi import CONFIDENCE, batches, class_sizes, 
 
 NEIGHBOURS = 5  # of Naeem et al. 2020
 COPY_QUANTILE = 0.01  # an honest sample of the same distribution is flagged about this often
+SAMPLE = 5000  # reference items, evenly spaced, that show how near such items are to each other
+BLOCK = 2**23  # distances held at a time
 
 
 def frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float:
@@ -85,11 +87,13 @@ class Copies:
 def near_copies(candidates: np.ndarray, reference: np.ndarray, quantile: float = COPY_QUANTILE) -> Copies:
     """Candidates (n, d) that lie nearer to a reference item (m, d) than real items lie to each other.
 
-    The threshold is the `quantile` of the Euclidean distances from each reference item to its nearest other one.
+    The threshold is the `quantile` of the Euclidean distances from reference items, at most SAMPLE of them, to the nearest
+    other one.
     Distances of whole-number rows such as pixels are exact: a copy has distance 0 and is always flagged.
     """
     nearest, distance = _nearest(candidates, reference)
-    _, own = _nearest(reference, reference, skip_self=True)
+    sample = np.linspace(0, len(reference) - 1, min(len(reference), SAMPLE)).astype(int)
+    _, own = _nearest(reference[sample], reference, sample)
     threshold = float(np.quantile(own, quantile))
     return Copies(nearest, distance, distance <= threshold, threshold)
 
@@ -196,14 +200,19 @@ def _radii(sample: np.ndarray, k: int) -> np.ndarray:
     return np.partition(distances, k - 1, axis=1)[:, k - 1]
 
 
-def _nearest(candidates: np.ndarray, reference: np.ndarray, skip_self: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Index and Euclidean distance (n,) of each candidate's nearest reference item, not itself if `skip_self`."""
+def _nearest(
+    candidates: np.ndarray, reference: np.ndarray, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Index and Euclidean distance (n,) of each candidate's nearest reference item.
+
+    own: the position (n,) of each candidate among the reference items, where it is one itself and none of its neighbours.
+    """
     index, distance = [], []
-    for part in batches(candidates, 1024):
-        block = _distances(part, reference)
-        if skip_self:
-            own = np.arange(len(part))
-            block[own, own + sum(map(len, index))] = np.inf
+    reference, size = np.asarray(reference, dtype=np.float64), max(1, BLOCK // len(reference))
+    for start in range(0, len(candidates), size):
+        block = _distances(candidates[start : start + size], reference)
+        if own is not None:
+            block[np.arange(len(block)), own[start : start + size]] = np.inf
         index.append(block.argmin(axis=1))
         distance.append(block.min(axis=1))
     return np.concatenate(index), np.concatenate(distance)

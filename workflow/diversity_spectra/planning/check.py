@@ -8,6 +8,7 @@ import json
 from diversity_spectra.config import schema
 from diversity_spectra.config.experiments import load
 from diversity_spectra.files import atomic_file
+from diversity_spectra.planning.show import pictures
 from diversity_spectra.planning.steps import Work
 
 
@@ -24,6 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
         return
     experiments = load(arguments.configfile)
     Work(experiments)
+    for config in experiments.configs:
+        for line in pictures(config.data):
+            print(line)
     names = ", ".join(config.experiment for config in experiments.configs)
     sweep = f"sweep {experiments.sweep}: " if experiments.sweep else ""
     print(f"{arguments.configfile}: good ({sweep}{names})")

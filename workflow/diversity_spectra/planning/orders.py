@@ -74,9 +74,7 @@ def _order(job: Job, blocks: list[tuple[int, ...]], readers: list[str], executio
         words += ["--keep-weights", execution.keep_weights, *(["--readers", *readers] if readers else [])]
     options = shlex.join(words)
     file = f"{FOLDER}/{job.kind}/{job.item}.json"
-    return Order(
-        file, options, execution.threads if job.threaded else 1, gpu, tuple(block for block in blocks if block)
-    )
+    return Order(file, options, job.cores(execution.threads), gpu, tuple(block for block in blocks if block))
 
 
 def _write(job: Job, order: Order) -> None:

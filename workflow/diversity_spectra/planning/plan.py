@@ -187,7 +187,8 @@ def _plan_diversity(made: Plan, train: Prepare, test: Prepare, generated: JoinSh
             )
     scored = {"measured": measured, "seed": seed, "plain": train.out}
     for name, folder in made.training_sets.items():
-        made.add(MeasureDiversity(name=name, images=folder, **scored), "diversity")
+        tested = test.out if name == PLAIN else None
+        made.add(MeasureDiversity(name=name, images=folder, test=tested, **scored), "diversity")
     if generated:
         sets = {"images": generated.out, "reference": train.out, "test": test.out}
         made.add(MeasureDiversity(name="synthetic", **sets, **scored), "diversity")

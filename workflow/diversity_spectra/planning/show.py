@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from diversity_spectra.config.experiments import load
+from diversity_spectra.data.job import Data, ImageFolder
 from diversity_spectra.planning import rates, upgrades
 from diversity_spectra.planning.bill import bill
 from diversity_spectra.planning.plan import Plan, Runs
@@ -15,6 +16,8 @@ EPILOG = """examples:
   diversity-spectra plan --configfile tests/configs/tiny.yaml
   diversity-spectra plan --configfile workflow/presets/cifar10-resnet50.yaml --on "NVIDIA A100" --devices 1,2,4,8
 """
+
+SHOWN_CLASSES = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +55,8 @@ def describe(work: Work) -> list[str]:
 
 def _experiment(made: Plan) -> list[str]:
     lines = [f"experiment {made.config.experiment} -> results/{made.config.experiment}/report.html", ""]
+    if images := pictures(made.config.data):
+        lines += [*images, ""]
     for model in made.config.models:
         runs = [run for run in made.runs if run.model is model]
         total = sum(len(run.seeds) for run in runs)
@@ -64,6 +69,30 @@ def _experiment(made: Plan) -> list[str]:
     lines.append("training sets: " + ", ".join(made.training_sets))
     lines.append("test sets: " + ", ".join(made.test_sets))
     return lines
+
+
+def pictures(data: Data) -> list[str]:
+    """What lies in the user's folder of images: how many of each class, by part."""
+    if not isinstance(data, ImageFolder):
+        return []
+    parts = data.per_class()
+    does = {"train": "to train on", "validation": "set aside", "pool": "for the generator", "test": "to test on"}
+    lines = [
+        f"  {sum(found.values())} {does[part]}: {_of_classes(found)}"
+        for part, found in parts.items()
+        if any(found.values())
+    ]
+    return [f"images of {data.path}, {len(parts['train'])} classes:", *lines] if lines else []
+
+
+def _of_classes(found: dict[str, int]) -> str:
+    """All numbers where there are few classes, the extremes where there are many."""
+    few, many = min(found, key=found.get), max(found, key=found.get)
+    if found[few] == found[many]:
+        return f"{found[few]} of each class"
+    if len(found) > SHOWN_CLASSES:
+        return f"from {found[few]} of {few} to {found[many]} of {many}"
+    return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
 def _runs(number: int) -> str:

@@ -154,7 +154,8 @@ def scores(material: Material) -> Table:
 def quality(material: Material) -> Table:
     """Synthetic images against real ones."""
     table = material.table("quality")
-    table = table[table["label"].isin(["mean", "overall"])] if len(table) else table
+    if len(table):
+        table = table[(table["training_set"] == "synthetic") & table["label"].isin(["mean", "overall"])]
     rows = []
     for row in table.to_dict("records"):
         digits = 3 if abs(row["value"]) < 10 else 1
@@ -179,7 +180,23 @@ def _agreement(material: Material) -> list[list[str]]:
 
 def notes(material: Material) -> list[tuple[str, str]]:
     """Image set and a sentence on it, of every one that needs some."""
-    return [(samples.name, note) for samples in material.samples for note in samples.notes]
+    return [(samples.name, note) for samples in material.samples for note in samples.notes] + _test_copies(material)
+
+
+def _test_copies(material: Material) -> list[tuple[str, str]]:
+    """How many test images look like training images."""
+    table = material.table("quality")
+    if len(table):
+        judged = (table["measure"] == "near_copies_train_pixel") & (table["training_set"] == "plain")
+        table = table[judged & (table["label"] == "overall")]
+    return [
+        (
+            "test",
+            f"{round(row.value * row.n):,} of {int(row.n):,} test images lie as near to a training image, in pixels, as the"
+            " nearest 1 % of training images to one another; 1 in 100 would by chance",
+        )
+        for row in table.itertuples()
+    ]
 
 
 def set_families(material: Material) -> dict[str, str]:
