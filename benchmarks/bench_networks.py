@@ -18,8 +18,8 @@ import torch
 from timm.models._registry import _model_to_module
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune import models, training
-from diversity_spectra.finetune.job import WITHOUT_BLOCKS, Network, Training
+from diversity_spectra.finetune import layerwise, models
+from diversity_spectra.finetune.job import WITHOUT_BLOCKS, WITHOUT_LAYERS, Network, Training
 
 OUT = Path(__file__).with_name("networks.md")
 CLASSES = 7
@@ -29,13 +29,14 @@ HEAD = """# Networks of timm
 One network of each of timm's {count} modules (timm {version}), the smallest by its name, through what a run asks of it; made by
 `python benchmarks/bench_networks.py`. *other classes*: weights of 1000 classes fit one of {classes}, but for the classifier.
 *head*, *blocks*: in how many places dropout acts on an image with `where: head` and `where: blocks`; without residual
-branches `check` refuses `blocks`. *step*: forward, backward and AdamW. *matrices*: what stage spectra has to analyse.
+branches `check` refuses `blocks`. *step*: forward, backward and AdamW. *layers*: groups of layers that timm tells apart, for
+`layer_decay` and `trained_blocks`; without them `check` refuses these. *matrices*: what stage spectra has to analyse.
 
 {works} of {count} train; {fit} take weights of other classes; dropout acts in the blocks of {blocks} and before the classifier
 of {head}.
 
-| module | network | side, px | other classes | head | blocks | step | matrices |
-|---|---|---|---|---|---|---|---|
+| module | network | side, px | other classes | head | blocks | step | layers | matrices |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -55,10 +56,11 @@ def row(module: str, name: str) -> dict[str, str]:
     fits = "yes" if not models.misfits(own, other.state_dict()) else "no"
     heads = tried(lambda: str(places(network, "head")))
     blocks = "none" if module in WITHOUT_BLOCKS else tried(lambda: str(places(network, "blocks")))
+    layers = "none" if module in WITHOUT_LAYERS else str(max(layerwise.groups(own).values()) + 1)
     matrices = sum(tensor.ndim > 1 for tensor in own.state_dict().values())
     return {
         "module": module, "network": name, "side": str(side), "other classes": fits, "head": heads, "blocks": blocks,
-        "step": tried(lambda: step(network)), "matrices": str(matrices),
+        "step": tried(lambda: step(network)), "layers": layers, "matrices": str(matrices),
     }  # fmt: skip
 
 
@@ -79,9 +81,7 @@ def step(network: Network) -> str:
 
 def learn(network: Network) -> None:
     model = models.create(network, CLASSES).train()
-    decayed, others = training.parameters(model)
-    groups = [{"params": decayed, "weight_decay": RECIPE.decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=RECIPE.lr, foreach=False)
+    optimiser = torch.optim.AdamW(layerwise.parameter_groups(model, RECIPE), lr=RECIPE.lr, foreach=False)
     logits = model(torch.zeros(2, 3, network.image_size, network.image_size))
     if logits.shape != (2, CLASSES):
         raise ValueError(f"logits {tuple(logits.shape)}")
@@ -108,7 +108,7 @@ def main() -> None:
         except Exception as error:
             reason = f"**{str(error).splitlines()[0][:80]}**"
             rows.append({"module": module, "network": name, "side": "", "other classes": reason, "head": "", "blocks": "",
-                         "step": "", "matrices": ""})  # fmt: skip
+                         "step": "", "layers": "", "matrices": ""})  # fmt: skip
         print(" | ".join(rows[-1].values()), file=sys.stderr, flush=True)
     numbers = {
         "count": len(rows), "version": timm.__version__, "classes": CLASSES,

@@ -77,7 +77,7 @@ def test_spectra_have_the_documented_columns_under_all_options(tmp_path: Path) -
         rows = analyse(*paths, options, kappa=0.9).rows
         assert set(rows["matrix"]) == {"W", "dW", "dW_corrected"}
         written |= set(rows.columns)
-    assert written == names("spectra") - {"model", "condition", "seed", "depth"}
+    assert written == names("spectra") - {"model", "condition", "seed", "depth", "kappa"}
 
 
 def test_the_comparison_has_the_documented_columns() -> None:

@@ -21,6 +21,12 @@ SPECTRA = {
     "layer": LAYER,
     "depth": DEPTH,
     "matrix": MATRIX,
+    "kappa": Column(
+        "1",
+        "what decoupled weight decay alone multiplies the layer's matrix by: that of `runs`, or nearer to 1 where the layer"
+        " has a lower learning rate, is frozen or does not decay",
+        "finetune.training.decay_factors",
+    ),
     "convention": Column("", "`strict` or `weightwatcher`", "spectra.table.analyse"),
     "parameter": Column("", "name of the tensor in the file of weights", "spectra.matrices.plan"),
     "{shape,dtype}": Column("", "of the stored tensor", "spectra.table.analyse"),

@@ -70,8 +70,11 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     draw depends on names, seeds or the order of rows. Several rows of one run, layer and matrix are averaged.
     """
     measures = [name for name in MEASURES if name in spectra.columns]
-    kappa = runs.set_index(["condition", "seed"])["kappa"].to_dict() if len(runs) else {}
     spectra = without_failed_fits(spectra)
+    if "kappa" not in spectra:  # of every layer: then that of the run
+        spectra = spectra.merge(runs[["condition", "seed", "kappa"]], "left", ["condition", "seed"]).fillna(
+            {"kappa": 1.0}
+        )
     spectra = spectra[spectra["matrix"].isin(MATRICES) & spectra["condition"].isin(conditions["condition"])]
     run_of_row, run_keys = pd.factorize(pd.MultiIndex.from_frame(spectra[["condition", "seed"]]))
     matrices = spectra[["depth", "layer"]].drop_duplicates().sort_values(["depth", "layer"], ignore_index=True)
@@ -91,9 +94,10 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
         for index, name in enumerate(measures):
             if MEASURES[name].log:
                 values[..., index] = np.where(values[..., index] > 0, np.log10(values[..., index]), np.nan)
-    log_kappa = np.array([np.log10(kappa.get(key, 1.0)) for key in run_keys])
+    log_kappa = np.zeros(shape[:2])  # of every run and layer
+    log_kappa[run_of_row, layer_of_row] = np.log10(spectra["kappa"])
     # Where nothing decayed, W - kappa * W_pretrained is W - W_pretrained.
-    same = (log_kappa == 0)[:, None, None] & ~np.isfinite(values[:, :, 2])
+    same = (log_kappa == 0)[:, :, None] & ~np.isfinite(values[:, :, 2])
     values[:, :, 2] = np.where(same, values[:, :, 1], values[:, :, 2])
     correction = _correction(values, measures, log_kappa)
     names = pd.DataFrame(
@@ -163,7 +167,7 @@ def _correction(values: np.ndarray, measures: list[str], log_kappa: np.ndarray) 
     for index, name in enumerate(measures):
         scale = MEASURES[name].scale
         power = 2 * values[:, :, 0, measures.index("alpha")] if scale == "alpha" else scale
-        correction[:, :, 0, index] = -power * log_kappa[:, None]
+        correction[:, :, 0, index] = -power * log_kappa
     return np.where(np.isfinite(correction), correction, 0.0)
 
 

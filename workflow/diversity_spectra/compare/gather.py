@@ -29,23 +29,25 @@ def run(arguments: argparse.Namespace) -> None:
             summary, metrics, rows = (Path(folder, file) for folder, file in run.files.items())
             summary = json.loads(summary.read_text())
             depth = {layer: position for position, layer in enumerate(summary.pop("layers"))}
+            kappas = summary.pop("kappas")
             summary["dropout_places"] = ", ".join(summary["dropout_places"])
             runs.append({**identity, **summary, "folder": run.finetune})
             evaluation.append(_labelled(pd.read_parquet(metrics), identity))
             rows = _labelled(pd.read_parquet(rows), identity)
-            rows.insert(4, "depth", [_depth(layer, depth) for layer in rows["layer"]])
+            rows.insert(4, "depth", [_of_layer(layer, depth, -1) for layer in rows["layer"]])
+            rows["kappa"] = [_of_layer(layer, kappas, 1.0) for layer in rows["layer"]]
             spectra.append(rows)
         pd.DataFrame(runs).to_parquet(result.folder / "runs.parquet", index=False)
         pd.concat(evaluation, ignore_index=True).to_parquet(result.folder / "evaluation.parquet", index=False)
         pd.concat(spectra, ignore_index=True).to_parquet(result.folder / "spectra.parquet", index=False)
 
 
-def _depth(layer: str, depth: dict[str, int]) -> int:
-    """Position of a layer from input to output; a part of a matrix (`attn.qkv[q]`) stands where the whole does."""
+def _of_layer(layer: str, known: dict, other: float) -> float:
+    """What is known of a layer, by its name; of a part of a matrix (`attn.qkv[q]`) what is known of the whole."""
     layer = layer.split("[")[0]
-    while layer not in depth and "." in layer:
+    while layer not in known and "." in layer:
         layer = layer.rsplit(".", 1)[0]
-    return depth.get(layer, -1)
+    return known.get(layer, other)
 
 
 def _labelled(frame, identity: dict):

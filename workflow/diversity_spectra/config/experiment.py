@@ -78,6 +78,18 @@ class TrainedModel(Recipe, Network):
         return self
 
     @model_validator(mode="after")
+    def _layers_to_tell(self) -> TrainedModel:
+        if not self.has_layers and (self.layer_decay < 1 or self.trained_blocks):
+            raise ValueError(
+                f"timm does not say which layers {self.architecture} has: no layer_decay, and trained_blocks only 0 or null"
+            )
+        if self.trained_blocks is not None and self.weights == "none":
+            raise ValueError("trained_blocks: from scratch (weights: none) all blocks have to be trained")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
+        return self
+
+    @model_validator(mode="after")
     def _noise_model(self) -> TrainedModel:
         if self.baseline_runs < 2 * self.seeds:
             raise ValueError(f"baseline_runs is {self.baseline_runs}; it must be at least 2 x seeds = {2 * self.seeds}")

@@ -129,6 +129,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         pd.DataFrame(outcome.history).to_parquet(result.folder / "history.parquet", index=False)
         summary = {
             "kappa": training.decay_factor(recipe) if recipe.decay else 1.0,
+            "kappas": training.decay_factors(model, recipe),
             "train_loss": outcome.history[-1]["loss"],
             "train_accuracy": outcome.history[-1]["accuracy"],
             "steps": outcome.history[-1]["step"],
@@ -160,6 +161,7 @@ def _checkpoint(job: Finetune) -> None:
         pd.DataFrame([nothing]).to_parquet(result.folder / "history.parquet", index=False)
         summary = {
             "kappa": 1.0,
+            "kappas": {},
             "train_loss": None,
             "train_accuracy": None,
             "steps": 0,

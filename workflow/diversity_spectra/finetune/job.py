@@ -17,6 +17,7 @@ from diversity_spectra.settings import (
     Aside,
     Content,
     Count,
+    Fraction,
     LocalPath,
     Positive,
     Settings,
@@ -60,6 +61,8 @@ WITHOUT_BLOCKS = frozenset(
         "xception",
     ]
 )
+# Modules of timm whose networks do not say which layers they have.
+WITHOUT_LAYERS = frozenset(["csatv2", "metaformer", "pit"])
 
 
 @cache
@@ -119,6 +122,11 @@ class Network(Settings):
         return architectures()[self.architecture.partition(".")[0]] not in WITHOUT_BLOCKS
 
     @property
+    def has_layers(self) -> bool:
+        """Whether timm says which of its parameters make a layer."""
+        return architectures()[self.architecture.partition(".")[0]] not in WITHOUT_LAYERS
+
+    @property
     def told(self) -> str:
         """The network and what it is built with, which may make it larger."""
         return " ".join([self.architecture, *(f"{name}={value}" for name, value in sorted(self.options.items()))])
@@ -156,6 +164,20 @@ class Recipe(Settings):
     )
     cutmix: Annotated[float, Absent(0.0)] = key(
         0.0, ge=0, le=10, description="alpha of CutMix in every condition, e.g. 1"
+    )
+    trained_blocks: Annotated[int | None, Absent(None), Field(ge=0)] = key(
+        None,
+        description="train only the classifier and so many of the last blocks, as timm groups layers, and freeze the rest:"
+        " 0 = linear probe; null = train all",
+    )
+    layer_decay: Annotated[Fraction, Absent(1.0)] = key(
+        1.0, description="learning rate of each block over that of the next one, e.g. 0.75; 1 = all alike"
+    )
+    balanced: Annotated[bool, Absent(False)] = key(
+        False, description="draw every class as often, images with replacement, where classes differ in size"
+    )
+    accumulate: Annotated[int, Absent(1), Field(ge=1)] = key(
+        1, description="parts that a batch passes the network in, gradients added up; BatchNorm sees one part at a time"
     )
     split_batch_norm: Aside[bool] = key(
         False,

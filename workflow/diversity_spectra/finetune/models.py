@@ -242,11 +242,11 @@ def misfits(model: nn.Module, state: dict[str, torch.Tensor], strict_head: bool 
     return [
         f"{key} is {tuple(state[key].shape) if key in state else 'missing'}, expected {tuple(tensor.shape)}"
         for key, tensor in model.state_dict().items()
-        if (key not in state or state[key].shape != tensor.shape) and (strict_head or not _in_head(model, key))
+        if (key not in state or state[key].shape != tensor.shape) and (strict_head or not in_head(model, key))
     ]
 
 
-def _in_head(model: nn.Module, key: str) -> bool:
+def in_head(model: nn.Module, key: str) -> bool:
     """Whether a tensor belongs to the classifier, which may be several modules."""
     heads = model.pretrained_cfg.get("classifier") or ()
     return key.startswith(tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads)))

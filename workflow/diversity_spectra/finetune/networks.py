@@ -1,6 +1,6 @@
 """Networks of our own, next to timm's: small ones that train from scratch in seconds.
 
-To add one: a module with `forward`, `forward_features`, `get_classifier` and `pretrained_cfg`, in `NETWORKS` by name.
+To add one: a module with `forward`, `forward_features`, `get_classifier`, `group_matcher` and `pretrained_cfg`, in `NETWORKS` by name.
 They are built without importing timm, which takes longer than training them.
 """
 
@@ -32,6 +32,9 @@ class MultilayerPerceptron(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         return self.head
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        return {"blocks": r"^fc(\d+)"}
 
 
 NETWORKS = {"mlp_small": MultilayerPerceptron}

@@ -31,7 +31,5 @@ def pretrain(images: np.ndarray, job: Pretrain, device: torch.device, resume: Re
     torch.manual_seed(derive_seed(seed, "weights"))
     model = models.create(job.network, TURNS).to(device)
     batches = Images(*quarter_turns(images), job.network, models.normalisation(model), device)
-    # Regularisers of the conditions are none of this task.
-    recipe = job.training.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "base_weight_decay": 0.0})
-    outcome = training.train(model, batches, recipe, seed, resume)
+    outcome = training.train(model, batches, job.training, seed, resume)
     return model, outcome.history[-1]["accuracy"]

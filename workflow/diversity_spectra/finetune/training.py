@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diversity_spectra import devices
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
+from diversity_spectra.finetune import layerwise
 from diversity_spectra.finetune.images import Images
 from diversity_spectra.finetune.job import Training
 from diversity_spectra.resume import Resume
@@ -55,26 +56,28 @@ def average_decay(step: int, recipe: Training) -> float:
     return min(recipe.ema, 1 - (1 + step) ** (-2 / 3))
 
 
-def decay_factor(recipe: Training) -> float:
+def decay_factor(recipe: Training, share: float = 1.0) -> float:
     """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by.
 
-    Of averaged weights it is the same average of the products.
+    Of averaged weights it is the same average of the products. share: of the learning rate, for a layer that has less.
     """
     product = average = 1.0
     for step in range(recipe.steps):
-        product *= 1 - learning_rate(step, recipe) * recipe.decay
+        product *= 1 - share * learning_rate(step, recipe) * recipe.decay
         ema = average_decay(step, recipe)
         average = ema * average + (1 - ema) * product
     return average
 
 
-def parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Those that decay, and the others: vectors, and what timm excepts, such as position embeddings and class tokens."""
-    excepted = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
-    decayed, others = [], []
-    for name, parameter in model.named_parameters():
-        (decayed if parameter.ndim > 1 and name not in excepted else others).append(parameter)
-    return decayed, others
+def decay_factors(model: nn.Module, recipe: Training) -> dict[str, float]:
+    """kappa of every layer with a matrix: 1 where nothing decays, nearer to 1 where the learning rate is lower."""
+    shares, decaying = layerwise.rates(model, recipe), layerwise.decays(model)
+    factors = {share: decay_factor(recipe, share) if recipe.decay else 1.0 for share in {*shares.values()}}
+    return {
+        name.removesuffix(".weight"): factors[shares[name]] if decaying[name] else 1.0
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1
+    }
 
 
 def mixer(recipe: Training, classes: int) -> v2.Transform | None:
@@ -87,9 +90,18 @@ def mixer(recipe: Training, classes: int) -> v2.Transform | None:
     return v2.RandomChoice([kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha])
 
 
-def epoch_order(images: int, epoch: int, seed: int) -> torch.Tensor:
-    """A permutation (images,) of its own for every epoch and run."""
-    return torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+def epoch_order(images: int, epoch: int, seed: int, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """A permutation (images,) of its own for every epoch and run; with weights (images,), so many draws by them."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    if weights is None:
+        return torch.randperm(images, generator=generator)
+    return torch.multinomial(weights, images, replacement=True, generator=generator)
+
+
+def class_weights(labels: torch.Tensor) -> torch.Tensor:
+    """Weights of draws by which every class is drawn as often, (N,) float64 of labels (N,)."""
+    labels = labels.cpu()
+    return 1 / torch.bincount(labels).double()[labels]
 
 
 def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume: Resume) -> Outcome:
@@ -101,9 +113,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     where memory lacks and parts of a batch would change the statistics of BatchNorm, unless that is allowed.
     """
     device = images.device
-    decayed, others = parameters(model)
-    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    optimiser = torch.optim.AdamW(layerwise.parameter_groups(model, recipe), lr=recipe.lr, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 
     def averaged(kept: list, new: list, step: torch.Tensor) -> None:
@@ -112,7 +122,8 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     average = AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if recipe.ema else None
     mix = mixer(recipe, int(images.labels.max()) + 1)
     batch, steps = recipe.batch_size, recipe.steps
-    outcome = Outcome([], False, batch)
+    outcome = Outcome([], False, math.ceil(batch / recipe.accumulate))
+    weights = class_weights(images.labels) if recipe.balanced else None
     start = 0
     losses, correct, since = 0.0, 0, 0
     if state := resume.load():
@@ -132,10 +143,10 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     with resume.watching():
         step = start
         while step < steps:
-            indices, order, epoch = _indices(step, batch, len(images), seed, order, epoch)
+            indices, order, epoch = _indices(step, batch, len(images), seed, order, epoch, weights)
             rate = learning_rate(step, recipe)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["lr_scale"]
             # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
             devices.seed(derive_seed(seed, "step", step), device)
             flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
@@ -264,7 +275,13 @@ def _step(
 
 
 def _indices(
-    step: int, batch: int, images: int, seed: int, order: torch.Tensor | None, epoch: int
+    step: int,
+    batch: int,
+    images: int,
+    seed: int,
+    order: torch.Tensor | None,
+    epoch: int,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Images of one step: consecutive pieces of the epochs' permutations, joined where an epoch ends inside a batch."""
     pieces = []
@@ -272,7 +289,7 @@ def _indices(
     while wanted:
         if position // images != epoch or order is None:
             epoch = position // images
-            order = epoch_order(images, epoch, seed)
+            order = epoch_order(images, epoch, seed, weights)
         piece = order[position % images :][:wanted]
         pieces.append(piece)
         position, wanted = position + len(piece), wanted - len(piece)
@@ -281,8 +298,9 @@ def _indices(
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:
     model.train()
-    if freeze_norm:
-        # Running statistics stay as pretrained; at a resolution far from the pretraining one they would drift.
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    # Running statistics stay as pretrained; at a resolution far from the pretraining one they would drift. So do those of
+    # layers that are not trained.
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            frozen = module.affine and not module.weight.requires_grad
+            module.train(not (freeze_norm or frozen))

@@ -26,6 +26,7 @@ from diversity_spectra.stages import kinds
 
 RUNS_PER_GATHER = 200
 AUGMENTATIONS_SHOWN = 8  # whose samples the report shows
+OF_PRETRAINING = ("batch_size", "warmup", "clip", "freeze_norm", "precision", "label_smoothing")  # and lr, of a recipe
 PLAIN = "plain"  # the training set of the real images as they are
 
 J = TypeVar("J", bound=Job)
@@ -204,9 +205,9 @@ def _plan_pretrained(made: Plan, model: TrainedModel, pool: Prepare | None) -> s
         name=model.name, network=Network.of(model).reading("options", "channels", "image_size"), weights=model.weights
     )
     if model.weights == "pretrain":
-        recipe = Recipe.of(model).model_copy(
-            update={"steps": model.pretrain_steps, "flip": False, "compile": False, "ema": 0.0}
-        )
+        # Regularisers of the conditions are none of this task, which needs all layers.
+        plain = Recipe.of(model).reading(*OF_PRETRAINING)
+        recipe = plain.model_copy(update={"steps": model.pretrain_steps})
         training = Training.of(recipe, dropout=0.0, dropout_where="", weight_decay=0.0)
         job = job.model_copy(
             update={

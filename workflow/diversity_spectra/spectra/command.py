@@ -134,8 +134,8 @@ def _run_job(arguments: argparse.Namespace) -> None:
             continue
         trained = Path(job.runs) / f"seed-{seed}"
         with publish(job, seed, threads=arguments.threads) as made:
-            kappa = json.loads((trained / "run.json").read_text())["kappa"]
-            result = analyse(trained / "model.safetensors", reference, options, kappa, arguments.threads)
+            kappas = json.loads((trained / "run.json").read_text())["kappas"]
+            result = analyse(trained / "model.safetensors", reference, options, kappas, arguments.threads)
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
         drop_weights(arguments, job, seed)

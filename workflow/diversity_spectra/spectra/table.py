@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -54,7 +54,7 @@ def analyse(
     model: Path,
     reference: Path | Reference | None = None,
     options: Options | None = None,
-    kappa: float | None = None,
+    kappa: float | Mapping[str, float] | None = None,
     threads: int = 1,
     device: str = "cpu",
     progress: Callable[[float], None] | None = None,
@@ -66,7 +66,8 @@ def analyse(
         reference: pretrained weights, paired with the model's by parameter name (less common prefixes) and shape. Adds
             rows `dW` (weights minus pretrained weights) and the overlap of leading singular subspaces.
         kappa: product of (1 - learning rate * decay) over the training steps; where it is not 1, adds rows
-            `dW_corrected` = W - kappa * W_pretrained, free of the mere shrinkage by decoupled weight decay.
+            `dW_corrected` = W - kappa * W_pretrained, free of the mere shrinkage by decoupled weight decay. Or that of every
+            layer by its name, 1 for others.
         threads: matrices analysed at a time; the result does not depend on it.
         device: `cpu` or `cuda` (eigenvalues by torch).
         progress: called with the share of the work that is done, as parameters are finished.
@@ -93,7 +94,8 @@ def analyse(
     counterparts = _paired(model, tensors, reference, list(wanted))
 
     def task(name: str) -> list[Analysed]:
-        parameter = Parameter(tensors, name, reference, counterparts.get(name), options, kappa, device)
+        own = kappa.get(name.removesuffix(".weight"), 1.0) if isinstance(kappa, Mapping) else kappa
+        parameter = Parameter(tensors, name, reference, counterparts.get(name), options, own, device)
         return parameter.rows(wanted[name])
 
     if options.convention == "strict" or (reference is not None and options.subspace):
