@@ -22,13 +22,19 @@ BIN = Path(sys.executable).parent
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["snakefmt", "--check", "Snakefile", "workflow/rules"],
-        ["snakemake", "--lint"],
     ],
     ids=" ".join,
 )
 def test_checks_pass(command: list[str]) -> None:
     done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_snakemake_finds_nothing_but_that_rules_name_no_environment() -> None:
+    """All rules share one, `.venv`, whose command comes first in the search path: an environment per rule would not be used."""
+    done = subprocess.run([BIN / "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
+    found = re.findall(r"^    \* (.+):$", done.stdout + done.stderr, re.MULTILINE)
+    assert set(found) == {"Specify a conda environment or container for each rule."}, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from diversity_spectra import __version__
-from diversity_spectra.errors import UserError
+from diversity_spectra.errors import UserError, explained
 from diversity_spectra.stages import STAGES
 
 # Module below the package, and what it does.
@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "why": ("planning.why", "say why a file would be made (again)"),
     "clean": ("planning.clean", "list or remove what configurations do not need of the cache"),
     **STAGES,
+    "diff": ("spectra.diff", "two checkpoints layer by layer"),
     "plot-esd": ("spectra.plot", "plot the spectrum of one layer with its fits"),
 }
 
@@ -42,6 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except UserError as error:
         print(error.told(), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        told = explained(error)
+        if told is error:
+            raise
+        print(told.told(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +19,17 @@ from diversity_spectra.execution import add_job, log, publish, read_job
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.tables import write_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EPILOG = """\
 Scores depend on the number of images: give every set that is to be compared the same --per-class. An embedding is
 named ARCHITECTURE[:WEIGHTS] with WEIGHTS one of hub (default), embedded, none (random) or a path.
 
+A folder of images, one folder per class or all in one, is read at --image-size (224 px where it is embedded, else 32).
+
 examples:
+  diversity-spectra diversity photos/ --embedding none
   diversity-spectra diversity results/cache/data/digits-train-0123456789ab --embedding none --out vendi.csv
   diversity-spectra diversity results/cache/generate/ddpm-0123456789ab --per-class 80 \\
       --reference results/cache/data/digits-train-0123456789ab --test results/cache/data/digits-test-0123456789ab \\
@@ -36,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add = parser.add_argument
     add_job(parser, alone=False)
-    add("image_set", type=Path, nargs="?", metavar="IMAGE_SET", help="folder of the image set")
-    add("--out", type=Path, metavar="SCORES", help="Vendi scores, .parquet or .csv")
+    add("image_set", type=Path, nargs="?", metavar="IMAGE_SET", help="image set, or a folder of images")
+    add("--out", type=Path, metavar="SCORES", help="Vendi scores, .parquet or .csv (default: printed)")
     add("--embedding", default="tf_efficientnet_lite0:embedded", help="timm model, or none (default: %(default)s)")
     add("--image-size", type=_positive, metavar="PX", help="side for the embedding (default: their own, at least 32)")
     add("--orders", type=_order, nargs="+", default=[1.0, 2.0, np.inf], metavar="Q", help="default: 1 2 inf")
@@ -58,7 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.job:
         return _run_job(arguments)
     written = [f"{rows} rows to {path}" for path, rows in measure(arguments).items()]
-    print(f"wrote {', '.join(written)}", file=sys.stderr)
+    if written:
+        print(f"wrote {', '.join(written)}", file=sys.stderr)
 
 
 def _run_job(arguments: argparse.Namespace) -> None:
@@ -142,21 +152,29 @@ def _told(device: str) -> str:
 
 
 def measure(arguments: argparse.Namespace) -> dict[Path, int]:
-    """Write the tables that are asked for; returns how many rows each has. Raises `UserError` for wrong arguments."""
+    """Write the tables that are asked for; returns how many rows each has. Raises `UserError` for wrong arguments.
+
+    Without a file for the scores they are printed.
+    """
+    with ExitStack() as opened:
+        return _measure(arguments, opened)
+
+
+def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int]:
     import pandas as pd
 
     from diversity_spectra.diversity import vendi
 
-    if not arguments.image_set or not arguments.out:
-        raise UserError("name the image set and, with --out, the table to write; see --help")
+    if not arguments.image_set:
+        raise UserError("name the image set, or a folder of images; see --help")
     wanted = [path for path in (arguments.quality, arguments.copies) if path]
     if wanted and not arguments.reference:
         raise UserError("--quality and --copies compare with real images: name them with --reference")
     for path in (arguments.out, *wanted):
-        if path.suffix not in (".parquet", ".csv"):
+        if path and path.suffix not in (".parquet", ".csv"):
             raise UserError(f"{path}: a table's name ends in .parquet or .csv")
-    images = imageset.load(arguments.image_set)
-    real = _load_real(arguments, images)
+    images = _load(arguments.image_set, arguments, opened)
+    real = _load_real(arguments, images, opened)
     logits = _load_logits(arguments.logits, images) if arguments.logits else None
     embed = _embedder(arguments, images)
     kernels, sampling = _kernels(arguments, images, embed)
@@ -166,7 +184,10 @@ def measure(arguments: argparse.Namespace) -> dict[Path, int]:
         from diversity_spectra import devices
 
         devices.release()  # the rest is work for the CPU
-    tables = {arguments.out: pd.DataFrame(vendi.score_table(kernels, *sampling))}
+    scores = pd.DataFrame(vendi.score_table(kernels, *sampling))
+    if not arguments.out:
+        print(summary(scores))
+    tables = {arguments.out: scores}
     if wanted:
         quality, copies = _quality(arguments, images, real, logits, embedded)
         tables[arguments.quality] = pd.DataFrame(quality)
@@ -283,10 +304,46 @@ def _largest_sample(images: ImageSet, sources: np.ndarray) -> int:
     return max(2, int(SHARE * class_sizes(images.labels, images.classes, sources).min()))
 
 
-def _load_real(arguments: argparse.Namespace, images: ImageSet) -> dict[str, ImageSet]:
+def summary(scores: pd.DataFrame) -> str:
+    """The scores over classes as text: their mean, and all classes pooled."""
+    n = scores["n"].iloc[0]
+    lines = [f"Vendi scores at {n} images per class, mean over subsamples [95 % interval]:"]
+    lines.append(f"  {'kernel':<14}{'order':<7}{'mean over classes':<28}all pooled")
+    for (kernel, order), rows in scores.groupby(["kernel", "order"], sort=False):
+        cells = rows.set_index("label")[["score", "low", "high"]]
+        told = [_told_score(*cells.loc[label]) for label in ("mean", "overall")]
+        lines.append(f"  {kernel:<14}{order:<7}{told[0]:<28}{told[1]}")
+    return "\n".join(lines)
+
+
+def _told_score(score: float, low: float, high: float) -> str:
+    return f"{score:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{score:.2f}"
+
+
+def _load(path: Path, arguments: argparse.Namespace, opened: ExitStack) -> ImageSet:
+    """An image set, or a folder of images, read into a temporary one that lasts as long as `opened`."""
+    from diversity_spectra.contents import images_in
+    from diversity_spectra.data.folder import list_images, read_images
+
+    path = Path(path)
+    if not path.is_dir() or (path / "images.npy").exists() or not images_in(path):
+        return imageset.load(path)
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and images_in(entry))
+    loose = [file for file in images_in(path) if file.parent == path]
+    if classes and loose:
+        raise UserError(f"{path}: {loose[0].name} lies beside the folders of classes; put it into one of them, or away")
+    files, labels = list_images(path, classes) if classes else (loose, np.zeros(len(loose), dtype=np.int64))
+    side = arguments.image_size or (32 if arguments.embedding == "none" else 224)
+    folder = Path(opened.enter_context(TemporaryDirectory(prefix="diversity-spectra-")))
+    images, kept = read_images(files, side, folder, processes=arguments.threads)
+    print(f"{path}: {len(images)} images in {len(classes) or 1} classes, read at {side} px", file=sys.stderr)
+    return ImageSet(images, labels[kept], {"classes": classes or ["images"]})
+
+
+def _load_real(arguments: argparse.Namespace, images: ImageSet, opened: ExitStack) -> dict[str, ImageSet]:
     """The sets of real images that were named, by what they are called in the tables."""
     paths = {"train": arguments.reference, "test": arguments.test}
-    real = {name: imageset.load(path) for name, path in paths.items() if path}
+    real = {name: _load(path, arguments, opened) for name, path in paths.items() if path}
     for name, members in real.items():
         if members.classes != images.classes or members.images.shape[1:] != images.images.shape[1:]:
             raise UserError(f"{arguments.image_set}: classes or image shape differ from those of {paths[name]}")

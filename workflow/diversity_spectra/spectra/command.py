@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 example:
+  diversity-spectra spectra model.safetensors
   diversity-spectra spectra model.safetensors --reference pretrained.safetensors --out rows.csv --eigenvalues eigs.npz
 
 Several models may be given, with one --out (and --eigenvalues) each; the reference is then read once.
@@ -36,7 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "models", nargs="*", type=Path, metavar="MODEL", help="weights: a file, or a folder that holds them"
     )
     parser.add_argument(
-        "--out", nargs="+", type=Path, metavar="ROWS", help=".csv or .parquet, one per model; - prints the table"
+        "--out",
+        nargs="+",
+        type=Path,
+        metavar="ROWS",
+        help=".csv or .parquet, one per model; - prints the table; without it a summary is printed",
     )
     parser.add_argument(
         "--eigenvalues", nargs="+", type=Path, metavar="NPZ", help="write the eigenvalues, one per model"
@@ -72,6 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int | None:
     from diversity_spectra.files import write_npz
     from diversity_spectra.spectra.options import Options
+    from diversity_spectra.spectra.summary import summary
     from diversity_spectra.spectra.table import Reference, Stopped, analyse
 
     if arguments.job:
@@ -91,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         key=arguments.key,
         groups=arguments.groups,
     )
-    for path in (*arguments.out, *(arguments.eigenvalues or ())):
+    for path in (*(arguments.out or ()), *(arguments.eigenvalues or ())):
         _claim(path)
     reference = Reference.open(arguments.reference) if arguments.reference else None
     written, stopped = [], False
@@ -103,20 +109,26 @@ def run(arguments: argparse.Namespace) -> int | None:
         except Stopped as stop:
             result, stopped = stop.result, True
         progress.close()
-        _write(arguments.out[index], result.rows)
         analysed = int(result.rows["analysed"].sum())
-        written.append(f"{len(result.rows)} rows to {arguments.out[index]}")
+        if arguments.out:
+            _write(arguments.out[index], result.rows)
+            written.append(f"{len(result.rows)} rows to {arguments.out[index]}")
+        elif analysed:
+            print(summary(result.rows, model.name), flush=True)
         if arguments.eigenvalues:
             write_npz(arguments.eigenvalues[index], result.eigenvalues)
             written.append(f"eigenvalues to {arguments.eigenvalues[index]}")
         if stopped:
-            print(f"stopped after {analysed} matrices; wrote {', '.join(written)}", file=sys.stderr, flush=True)
+            told = [f"stopped after {analysed} matrices", *([f"wrote {', '.join(written)}"] if written else [])]
+            print("; ".join(told), file=sys.stderr, flush=True)
             # Threads inside LAPACK would be waited for at a regular exit.
             os._exit(128 + signal.SIGINT)
         if not analysed:
             reasons = ", ".join(result.rows["reason"].value_counts().index[:3])
-            raise UserError(f"{model}: no matrix could be analysed ({reasons}); see {arguments.out[index]}")
-    print(f"wrote {', '.join(written)}", file=sys.stderr)
+            see = f"; see {arguments.out[index]}" if arguments.out else ""
+            raise UserError(f"{model}: no matrix could be analysed ({reasons}){see}")
+    if written:
+        print(f"wrote {', '.join(written)}", file=sys.stderr)
     return 0
 
 
@@ -144,8 +156,8 @@ def _run_job(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what contradicts itself or would be ignored."""
-    if not arguments.models or not arguments.out:
-        raise UserError("name the model's file and, with --out, the table to write; see --help")
+    if not arguments.models:
+        raise UserError("name the model's file; see --help")
     if arguments.threads < 1:
         raise UserError(f"--threads is {arguments.threads}, allowed: 1 or more")
     if arguments.device == "cuda" and not _cuda():
@@ -154,10 +166,10 @@ def _check(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, option)
         if given is not None and len(given) != len(arguments.models):
             raise UserError(f"--{option}: {len(given)} given for {len(arguments.models)} models")
-    for path in arguments.out:
+    for path in arguments.out or ():
         if str(path) != "-" and path.suffix not in (".csv", ".parquet"):
             raise UserError(f"{path}: a table's name ends in .parquet or .csv")
-    files = [path.resolve() for path in (*arguments.out, *(arguments.eigenvalues or ())) if str(path) != "-"]
+    files = [path.resolve() for path in (*(arguments.out or ()), *(arguments.eigenvalues or ())) if str(path) != "-"]
     for path in files:
         if files.count(path) > 1 or path in [model.resolve() for model in arguments.models]:
             raise UserError(f"{path}: named twice; each table, file of eigenvalues and model needs a file of its own")

@@ -51,7 +51,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def analyse(
-    model: Path,
+    model: Path | Tensors,
     reference: Path | Reference | None = None,
     options: Options | None = None,
     kappa: float | Mapping[str, float] | None = None,
@@ -62,7 +62,7 @@ def analyse(
     """Analyse every matrix of a model.
 
     Args:
-        model: file or folder of weights (see `tensors.open_model`).
+        model: file or folder of weights (see `tensors.open_model`), or tensors that are open already.
         reference: pretrained weights, paired with the model's by parameter name (less common prefixes) and shape. Adds
             rows `dW` (weights minus pretrained weights) and the overlap of leading singular subspaces.
         kappa: product of (1 - learning rate * decay) over the training steps; where it is not 1, adds rows
@@ -79,19 +79,22 @@ def analyse(
     options = options or Options()
     if reference is not None and not isinstance(reference, Reference):
         reference = Reference.open(Path(reference))
-    tensors = open_model(Path(model), reference.tensors if reference else None, options.key)
+    tensors, named = model, "the model"
+    if isinstance(model, str | Path):
+        tensors = open_model(Path(model), reference.tensors if reference else None, options.key)
+        named = str(model)
     if not tensors.entries:
-        raise UserError(f"{model}: holds no tensors")
+        raise UserError(f"{named}: holds no tensors")
     views = plan(
         tensors.entries, options.convention, options.conv, options.pool, options.min_eigenvalues, options.groups
     )
-    views = _selected(views, options, model)
+    views = _selected(views, options, named)
     by_parameter: dict[str, list[View]] = {}
     for view in views:
         by_parameter.setdefault(view.parameter, []).append(view)
     wanted = {name: [view for view in parts if not view.reason] for name, parts in by_parameter.items()}
     wanted = {name: parts for name, parts in wanted.items() if parts}
-    counterparts = _paired(model, tensors, reference, list(wanted))
+    counterparts = _paired(named, tensors, reference, list(wanted))
 
     def task(name: str) -> list[Analysed]:
         own = kappa.get(name.removesuffix(".weight"), 1.0) if isinstance(kappa, Mapping) else kappa
@@ -101,8 +104,6 @@ def analyse(
     if options.convention == "strict" or (reference is not None and options.subspace):
         # SciPy brings its own BLAS, which can be held to one thread only once it is loaded.
         import_module("scipy.linalg")
-    # The one slow import goes on while LAPACK works; `frame` needs it at the end.
-    Thread(target=import_module, args=("pandas",)).start()
     done: dict[str, list[Analysed]] = {}
 
     def result() -> Result:
@@ -120,6 +121,9 @@ def analyse(
 
     costs = {name: sum(view.count * view.N * view.M**2 for view in parts) for name, parts in wanted.items()}
     with decompose.one_blas_thread():
+        # The one slow import goes on while LAPACK works; `frame` needs it at the end. It starts in here: a library that is
+        # loaded while the limit of threads looks through all that are there waits for it, and it for the library, for ever.
+        Thread(target=import_module, args=("pandas",)).start()
         pool = ThreadPoolExecutor(threads)
         # The largest first, so that no long task is left for the end.
         futures = {pool.submit(task, name): name for name in sorted(wanted, key=lambda name: -costs[name])}
@@ -139,7 +143,7 @@ def analyse(
     return result()
 
 
-def _selected(views: list[View], options: Options, model: Path) -> list[View]:
+def _selected(views: list[View], options: Options, model: str) -> list[View]:
     """The views, of which those that the patterns leave out say so."""
 
     def matches(view: View, pattern: str) -> bool:
@@ -160,7 +164,7 @@ def _selected(views: list[View], options: Options, model: Path) -> list[View]:
     ]
 
 
-def _paired(model: Path, tensors: Tensors, reference: Reference | None, names: list[str]) -> dict[str, str]:
+def _paired(model: str, tensors: Tensors, reference: Reference | None, names: list[str]) -> dict[str, str]:
     """Name in the model -> name in the reference: the same, or the same without what wrappers put before it."""
     if reference is None:
         return {}
