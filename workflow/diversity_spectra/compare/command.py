@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diversity_spectra.compare import TABLES
 from diversity_spectra.compare.job import CompareConditions
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, publish, read_job, restored
 from diversity_spectra.tables import read_table, write_both
+
+if TYPE_CHECKING:
+    from diversity_spectra.compare.options import Options
 
 NUMBERS = ("strength", "dropout", "weight_decay", "synthetic")  # of a condition; of a checkpoint none is known
 
@@ -27,25 +31,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder with the tables runs, conditions, diversity, evaluation and spectra (.parquet or .csv)",
     )
-    parser.add_argument("--out", type=Path, help="folder for the tables shift, controls, ..., claims")
+    parser.add_argument("--out", type=Path, help="folder for all tables: those read, and shift, controls, ..., claims")
     parser.add_argument("--options", default="{}", help="settings as JSON; those left out keep their defaults")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from diversity_spectra.compare.options import Options
     from diversity_spectra.compare.study import INPUTS, compare
 
     if arguments.job:
         return _run_job(arguments)
     if not arguments.inputs or not arguments.out:
         raise UserError("name the folder with the tables (--inputs) and the one to write to (--out); see --help")
+    options = read_options(arguments.options)
+    tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
+    inputs = {} if arguments.out.resolve() == arguments.inputs.resolve() else tables
+    for name, table in {**inputs, **compare(tables, options)}.items():
+        write_both(arguments.out, name, table)
+
+
+def read_options(text: str) -> Options:
+    """Settings of the comparison from JSON. Raises `UserError` where it is none."""
+    from diversity_spectra.compare.options import Options
+
     try:
-        options = Options.from_json(json.loads(arguments.options))
+        return Options.from_json(json.loads(text))
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(f"--options: not a JSON object of settings: {error}") from error
-    tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
-    for name, table in compare(tables, options).items():
-        write_both(arguments.out, name, table)
 
 
 def _run_job(arguments: argparse.Namespace) -> None:

@@ -29,17 +29,17 @@ def run(arguments: argparse.Namespace) -> None:
         job = read_job(arguments, WriteReport)
         if not restored(job):
             with publish(job) as result:
-                result.facts["figures"] = _write(job, result.folder)
+                result.facts["figures"] = write(job, result.folder)
     elif arguments.tables and arguments.out:
         look = {"title": arguments.title}
         experiment = arguments.tables.resolve().parent.name
-        _write(WriteReport(look=look, experiment=experiment, tables=str(arguments.tables)), arguments.out)
+        write(WriteReport(look=look, experiment=experiment, tables=str(arguments.tables)), arguments.out)
         log.info("wrote %s", arguments.out / "report.html")
     else:
         raise UserError("give --job, or --tables and --out; see --help")
 
 
-def _write(job: WriteReport, out: Path) -> list[dict]:
+def write(job: WriteReport, out: Path) -> list[dict]:
     """What the record says of each figure."""
     from diversity_spectra.report import load, page, style
 

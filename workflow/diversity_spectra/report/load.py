@@ -105,7 +105,7 @@ def _notes(images: imageset.ImageSet) -> tuple[str, ...]:
 
 
 def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectrum]:
-    """Seed 0 of the conditions and layers that are drawn, and the pretrained network where there is one."""
+    """The first seed of the conditions and layers that are drawn, and the pretrained network where there is one."""
     table = made.spectra_of(model)
     layers = esd_layers(table) if folders and len(table) else []
     conditions = made.conditions(model)
@@ -113,11 +113,14 @@ def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectr
     wanted = [*baseline, *(name for names in esd_conditions(conditions).values() for name in names)]
     found: list[Spectrum] = []
     for condition in wanted:
-        run = Path(folders.get(f"{model}/{condition}", "")) / "seed-0"
+        own = table[table["condition"] == condition]
+        if own.empty or f"{model}/{condition}" not in folders:
+            continue
+        seed = int(own["seed"].min())
+        run = Path(folders[f"{model}/{condition}"]) / f"seed-{seed}"
         if not (run / "eigenvalues.npz").is_file():
             continue
-        rows = table[(table["condition"] == condition) & (table["seed"] == 0)]
-        rows = rows.drop_duplicates("layer").set_index("layer")
+        rows = own[own["seed"] == seed].drop_duplicates("layer").set_index("layer")
         with np.load(run / "eigenvalues.npz") as file:
             for layer in layers:
                 key = f"{layer}|{rows['matrix'].get(layer)}"
