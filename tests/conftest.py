@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dry_run import dry_run
+
+from diversity_spectra.compare import TABLES
 
 ROOT = Path(__file__).parent.parent
 TINY = "tests/configs/tiny.yaml"
@@ -39,6 +42,36 @@ class Checkout:
 
     def snakemake(self, *arguments: str, config: str = TINY, **options: object) -> subprocess.CompletedProcess:
         return self.run("snakemake", "--configfile", config, "--logger", "progress", *arguments, **options)
+
+
+def tables(checkout: Checkout) -> dict[str, bytes]:
+    """Of the tiny experiment, as they lie on disk."""
+    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
+
+
+def assert_same_tables(one: Checkout, other: Checkout) -> None:
+    mine, theirs = tables(one), tables(other)
+    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+
+
+def untrained(finished: Checkout, folder: Path) -> Checkout:
+    """A copy of the finished experiment without its runs, told to work on the CPU; everything before them is there."""
+    shutil.copytree(finished.folder, folder)
+    for name in ("cache/finetune", "cache/evaluate", "cache/spectra", "cache/gather", "tiny"):
+        shutil.rmtree(folder / "results" / name)
+    shutil.rmtree(folder / "logs")
+    config = folder / TINY
+    config.write_text(config.read_text() + "execution: {device: cpu}\n")
+    return Checkout(folder)
+
+
+def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.2) -> object:
+    """Wait for a true value of `condition` and return it; an AssertionError says what did not come."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(pause)
+    return value
 
 
 JOB = re.compile(r"^would run (\S+)", re.MULTILINE)

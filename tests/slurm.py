@@ -7,10 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from conftest import until
 
 NODES = ("a", "b")
 # Without cgroups and accounting, which a machine for tests need not have. The GPUs are device files that any machine
@@ -57,15 +58,6 @@ def lacking() -> str | None:
     if programs:
         return f"needs a SLURM: {', '.join(programs)} not found (Debian: slurm-wlm and munge)"
     return None if os.geteuid() == 0 else "starting slurmctld and slurmd needs root"
-
-
-def until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.2) -> object:
-    """Wait for a true value of `condition` and return it; an AssertionError says what did not come."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(pause)
-    return value
 
 
 class Cluster:

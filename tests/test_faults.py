@@ -10,19 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, Checkout, copy_checkout
+from conftest import ROOT, TINY, Checkout, assert_same_tables, copy_checkout, until, untrained
 
-from diversity_spectra.compare import TABLES
 from diversity_spectra.config import experiments
 from diversity_spectra.planning.steps import Work
 
 pytestmark = pytest.mark.faults
 KILLS = 25
 PROFILE = ("--workflow-profile", "workflow/profiles/workstation")
-
-
-def tables(checkout: Checkout) -> dict[str, bytes]:
-    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
 
 
 def test_killed_at_random_moments_the_tables_are_the_same(finished: Checkout, tmp_path: Path) -> None:
@@ -49,9 +44,32 @@ def test_killed_at_random_moments_the_tables_are_the_same(finished: Checkout, tm
             ["rm", "-r", checkout.folder / "results/cache/finetune", checkout.folder / "results/tiny"], check=True
         )
     checkout.snakemake("--cores", "2", *PROFILE)
-    mine, theirs = tables(finished), tables(checkout)
-    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+    assert_same_tables(finished, checkout)
     assert not list((checkout.folder / "results/cache").glob(".resume/*"))
+
+
+def test_code_edited_during_a_run_leaves_nothing_under_its_key(
+    finished: Checkout, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The poison: a learning rate a hundred times as large while trainings run, and taken back afterwards."""
+    checkout = untrained(finished, tmp_path / "poisoned")
+    module = checkout.folder / "workflow/diversity_spectra/finetune/training.py"
+    code = module.read_text()
+    environment = {**os.environ, "PYTHONPATH": str(checkout.folder / "workflow")}
+    command = [Path(sys.executable).parent / "snakemake", "--cores", "2", "--configfile", TINY, *PROFILE]
+    workflow = subprocess.Popen(
+        command, cwd=checkout.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    request.addfinalizer(workflow.kill)
+    until(lambda: list(checkout.folder.glob("results/cache/finetune/*/*/seed-*/spec.json")), 600, "a trained run")
+    assert 'group["lr"] = rate' in code
+    module.write_text(code.replace('group["lr"] = rate', 'group["lr"] = 100 * rate'))
+    said = workflow.communicate(timeout=900)[0]
+    assert workflow.returncode != 0
+    assert "changed since this job was planned, so nothing is stored" in said
+    module.write_text(code)
+    checkout.snakemake("--cores", "2", *PROFILE)
+    assert_same_tables(finished, checkout)
 
 
 @pytest.fixture
@@ -110,5 +128,4 @@ def test_a_full_disk_is_named_in_every_stage_and_nothing_is_lost(
         failed = [line for line in done.stderr.splitlines() if line.startswith("FAILED") or "cannot be written" in line]
         assert failed and all("No space left" in line for line in failed), (wanted, done.stderr[-2000:])
         small_disk.snakemake("--cores", "2", *targets(stage, small_disk.folder, monkeypatch))
-    mine, theirs = tables(finished), tables(small_disk)
-    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+    assert_same_tables(finished, small_disk)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Checkout, copy_checkout
-from slurm import Cluster, lacking, running, until
-
-from diversity_spectra.compare import TABLES
+from conftest import TINY, Checkout, assert_same_tables, copy_checkout, until, untrained
+from slurm import Cluster, lacking, running
 
 pytestmark = pytest.mark.slurm
 PROFILE = "workflow/profiles/slurm"
@@ -41,15 +38,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
         yield cluster
-
-
-def tables(checkout: Checkout) -> dict[str, bytes]:
-    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
-
-
-def assert_same_tables(one: Checkout, other: Checkout) -> None:
-    mine, theirs = tables(one), tables(other)
-    assert [name for name in TABLES if mine[name] != theirs[name]] == []
 
 
 def enter_site(checkout: Checkout) -> None:
@@ -144,15 +132,36 @@ def test_faults_cost_no_finished_work(
     assert not [job for job in jobs.values() if "gpu" in job.get("TresPerJob", "").removesuffix("gpu:0")]
 
 
-def untrained(finished: Checkout, folder: Path) -> Checkout:
-    """A copy of the finished experiment without its runs, told to work on the CPU; everything before them is there."""
-    shutil.copytree(finished.folder, folder)
-    for name in ("cache/finetune", "cache/evaluate", "cache/spectra", "cache/gather", "tiny"):
-        shutil.rmtree(folder / "results" / name)
-    shutil.rmtree(folder / "logs")
-    config = folder / TINY
-    config.write_text(config.read_text() + "execution: {device: cpu}\n")
-    return Checkout(folder)
+def test_edits_during_a_run_reach_no_result(
+    cluster: Cluster, finished: Checkout, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Jobs that start after the configuration was saved anew do what was planned; after an edit of code none stores."""
+    checkout = untrained(finished, tmp_path / "checkout")
+    config, module = checkout.folder / TINY, checkout.folder / "workflow/diversity_spectra/finetune/training.py"
+    written, code = config.read_text(), module.read_text()
+    with (tmp_path / "first.log").open("w") as stream:
+        workflow = subprocess.Popen(
+            command_of(checkout, "--retries", "0"), cwd=checkout.folder, env=environment(checkout), stderr=stream
+        )
+    request.addfinalizer(workflow.kill)
+    until(lambda: done(checkout, "finetune"), 600, "a trained run")
+    assert "steps: 60" in written and "RECORDS = 20" in code
+    config.write_text(written.replace("steps: 60", "steps: 40"))
+    started = len(cluster.jobs())
+    until(lambda: any(rule(job) == "finetune" and job["JobState"] == "COMPLETED" for job in cluster.jobs()[started:]), 600,
+          "a training that was submitted after the configuration was saved")  # fmt: skip
+    module.write_text(code.replace("RECORDS = 20", "RECORDS = 10"))
+    assert workflow.wait(timeout=900) != 0
+    said = (tmp_path / "first.log").read_text()
+    assert "changed since this job was planned, so nothing is stored" in said
+    assert f"{TINY} has changed since this workflow read it" in said
+    config.write_text(written)
+    module.write_text(code)
+    again = subprocess.run(
+        command_of(checkout), cwd=checkout.folder, env=environment(checkout), capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr[-4000:]
+    assert_same_tables(finished, checkout)
 
 
 def command_of(checkout: Checkout, *arguments: str) -> list[str]:

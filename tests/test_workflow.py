@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, TINY, Checkout, copy_checkout, would_run
+from conftest import ROOT, TINY, Checkout, assert_same_tables, copy_checkout, would_run
 
 from diversity_spectra import columns
 from diversity_spectra.compare import TABLES
@@ -38,10 +38,6 @@ pytestmark = pytest.mark.workflow
 MODELS = [model.name for model in load(ROOT / TINY).models]
 RUNS = ("finetune", "evaluate", "spectra")
 END = {"gather": 1, "compare": 1, "report": 1}
-
-
-def tables(checkout: Checkout) -> dict[str, bytes]:
-    return {name: (checkout.folder / f"results/tiny/tables/{name}.parquet").read_bytes() for name in TABLES}
 
 
 def test_everything_promised_is_there(finished: Checkout) -> None:
@@ -119,8 +115,7 @@ def test_the_run_left_the_rates_to_estimate_its_own_repeat(
 def test_a_second_run_has_the_same_tables_whatever_the_cores(finished: Checkout, tmp_path: Path) -> None:
     other = copy_checkout(tmp_path / "elsewhere")
     other.snakemake("--cores", "3")
-    mine, theirs = tables(finished), tables(other)
-    assert [name for name in TABLES if mine[name] != theirs[name]] == []
+    assert_same_tables(finished, other)
 
 
 def test_nothing_changed_is_nothing_to_do(finished: Checkout) -> None:

@@ -183,4 +183,6 @@ def one_blas_thread() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
+        # Looks for libraries as well, which may not happen while another thread loads one: they would wait for each other.
+        lapack.two_stage()
         yield
