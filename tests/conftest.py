@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from dry_run import dry_run
+from filelock import FileLock
 
 from diversity_spectra.compare import TABLES
 
@@ -95,12 +96,24 @@ def copy_checkout(folder: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which the tiny experiment has run to its end. Tests that change it copy it first."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("finished"))
-    start = time.monotonic()
-    checkout.log = checkout.snakemake("--cores", "2").stderr
-    checkout.seconds = time.monotonic() - start
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Checkout:
+    """A checkout in which the tiny experiment has run to its end. Tests that change it copy it first.
+
+    One process of the tests runs it, and each has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    run = (own if worker_id == "master" else own.parent) / "run"
+    with FileLock(f"{run}.lock"):
+        if not (run / "seconds").exists():
+            shutil.rmtree(run, ignore_errors=True)
+            checkout = copy_checkout(run / "checkout")
+            start = time.monotonic()
+            (run / "log").write_text(checkout.snakemake("--cores", "2").stderr)
+            (run / "seconds").write_text(str(time.monotonic() - start))
+    shutil.copytree(run / "checkout", own / "finished", symlinks=True)
+    checkout = Checkout(own / "finished")
+    checkout.log = (run / "log").read_text()
+    checkout.seconds = float((run / "seconds").read_text())
     return checkout
 
 
