@@ -103,9 +103,42 @@ def test_prepared_weights_have_the_names_of_the_network(tmp_path: Path, monkeypa
     assert json.loads(Path("out/spec.json").read_text())["settings"]["weights"] == "mine.ckpt"
 
 
+def theirs_of(library: str) -> torch.nn.Module:
+    if library == "torchvision":
+        from torchvision.models import VisionTransformer
+
+        return VisionTransformer(32, 16, num_layers=2, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=3)
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 768}
+    return ViTForImageClassification(ViTConfig(**sizes, image_size=32, num_labels=3, layer_norm_eps=1e-6))
+
+
+@pytest.mark.parametrize("library", ["torchvision", "transformers", "transformers, saved"])
+def test_a_vision_transformer_of_another_library_gives_the_same_logits(library: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = theirs_of(library.split(",")[0]).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # some start at zero
+            parameter.normal_(std=0.05)
+    if "saved" in library:
+        theirs.save_pretrained(tmp_path)
+    else:
+        torch.save(
+            {"model": {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}}, tmp_path / "w.pth"
+        )
+    file = str(tmp_path / ("model.safetensors" if "saved" in library else "w.pth"))
+    ours = models.create(Network(architecture="vit_tiny_patch16_224", image_size=32, options={"depth": 2}), 3)
+    models.load_weights(ours, file, "vit_tiny_patch16_224", strict_head=True)
+    images = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = theirs(images)
+        torch.testing.assert_close(ours.eval()(images), getattr(expected, "logits", expected), rtol=1e-4, atol=1e-5)
+
+
 def test_names_that_nobody_knows_are_one_line(tmp_path: Path) -> None:
     save_file({"encoder.layer.0.weight": torch.ones(3, 3)}, tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match="it needs timm's names and shapes") as error:
+    with pytest.raises(UserError, match="it needs the names and shapes of timm") as error:
         models.create(RESNET, 3, str(tmp_path / "weights.safetensors"))
     assert len(str(error.value).splitlines()) == 1
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import Network
+from diversity_spectra.finetune.names import as_timm
 from diversity_spectra.finetune.networks import NETWORKS
 
 # Where checkpoints keep the weights, the averaged ones first.
@@ -230,8 +231,8 @@ def fitting(model: nn.Module, weights: str, architecture: str, *, strict_head: b
     state = named_as(model, read_weights(weights, architecture))
     if wrong := misfits(model, state, strict_head):
         raise UserError(
-            f"{weights} does not fit {architecture} in {len(wrong)} tensors, the first: {wrong[0]}; it needs timm's names"
-            " and shapes"
+            f"{weights} does not fit {architecture} in {len(wrong)} tensors, the first: {wrong[0]}; it needs the names"
+            " and shapes of timm, or of a ViT of torchvision or transformers"
         )
     own = model.state_dict()
     return {key: value for key, value in state.items() if key in own}
@@ -253,12 +254,13 @@ def in_head(model: nn.Module, key: str) -> bool:
 
 
 def named_as(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state with the names of a network: without what wrappers put before them (DDP, torch.compile, Lightning, averages).
+    """A state with the names of a network: without what wrappers put before them (DDP, torch.compile, Lightning, averages),
+    and by timm's names where they are those of another library's ViT.
 
     What then fits in name or shape still not goes through timm's own filter, which knows earlier names and other sizes of
     the image.
     """
-    own = set(model.state_dict())
+    own, state = set(model.state_dict()), as_timm(state)
     prefixes: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
