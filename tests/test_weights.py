@@ -136,6 +136,41 @@ def test_a_vision_transformer_of_another_library_gives_the_same_logits(library: 
         torch.testing.assert_close(ours.eval()(images), getattr(expected, "logits", expected), rtol=1e-4, atol=1e-5)
 
 
+def test_weights_of_any_repository_on_the_hub_are_those_of_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    own = models.create(Network(architecture="test_resnet", image_size=32), 7).pretrained_cfg
+    stored = {}
+    for number, changes in enumerate(({}, {"mean": [0.1, 0.2, 0.3]}, {"architecture": "resnet18"})):
+        commit = str(number) * 40
+        (folder := tmp_path / "models--me--mine.x" / "snapshots" / commit).mkdir(parents=True)
+        config = {
+            "architecture": "test_resnet",
+            "num_classes": 7,
+            "pretrained_cfg": {"mean": list(own["mean"]), **changes},
+        }
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+        stored[commit] = made(classes=7, seed=number).state_dict()
+        save_file(stored[commit], folder / "model.safetensors")
+    model = models.create(RESNET, 3, f"hf-hub:me/mine.x@{'0' * 40}")
+    found = model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in stored["0" * 40].items() if "fc" not in name)
+    assert model.fc.out_features == 3 and models.hub_commit(model) == "0" * 40
+    for number, message in (
+        ("1", r"pixels of mean \(0.1, 0.2, 0.3\), test_resnet expects"),
+        ("2", "holds resnet18, not test_"),
+    ):
+        with pytest.raises(UserError, match=message):
+            models.create(RESNET, 3, f"hf-hub:me/mine.x@{number * 40}")
+    given = {"name": "x", "architecture": "test_resnet", "steps": 1, "lr": 1.0, "seeds": 1, "baseline_runs": 2}
+    taken = validate(TrainedModel, {**given, "weights": f"hf-hub:me/mine.x@{'0' * 40}"}, "x")
+    assert not list(taken.paths()), "no file of the user's"
+    for wrong in ("hf-hub:me/mine.x", "hf-hub:me/mine.x@main", "hf-hub:mine@" + "0" * 40):
+        with pytest.raises(ConfigError, match="after @ stands the commit"):
+            validate(TrainedModel, {**given, "weights": wrong}, "x")
+
+
 def test_names_that_nobody_knows_are_one_line(tmp_path: Path) -> None:
     save_file({"encoder.layer.0.weight": torch.ones(3, 3)}, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match="it needs the names and shapes of timm") as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +14,7 @@ from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorrup
 from diversity_spectra.data.tree import problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import WEIGHTS, Network, Recipe, Weights
+from diversity_spectra.finetune.job import HUB, WEIGHTS, Network, Recipe, Weights
 from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.report.job import Report
@@ -39,7 +38,8 @@ class TrainedModel(Recipe, Network):
     name: Name = key(description="name in paths, tables and figures")
     weights: Weights = key(
         "none",
-        description="`none` (from scratch), `embedded`, `hub`, `hub@COMMIT`, `pretrain`, or a .safetensors / .pth file",
+        description="`none` (from scratch), `embedded`, `hub`, `hub@COMMIT`, `hf-hub:OWNER/NAME@COMMIT`,"
+        " `pretrain`, or a .safetensors / .pth file",
     )
     pretrain_steps: Count = key(
         1000,
@@ -58,9 +58,10 @@ class TrainedModel(Recipe, Network):
     @field_validator("weights")
     @classmethod
     def _commit(cls, value: str) -> str:
-        if value.startswith("hub@") and not re.fullmatch(r"hub@[0-9a-f]{40}", value):
-            raise ValueError(f"{value!r}: after hub@ stands the commit of the weights, 40 hex digits")
-        if not value.startswith("hub@") and value not in WEIGHTS and not Path(value).suffix:
+        found = HUB.fullmatch(value)
+        if value.startswith(("hub@", "hf-hub:")) and not (found and found["commit"]):
+            raise ValueError(f"{value!r}: after @ stands the commit of the weights, 40 hex digits")
+        if not found and value not in WEIGHTS and not Path(value).suffix:
             raise ValueError(f"{value!r} is none of {', '.join(WEIGHTS)}, and no file (.safetensors or .pth)")
         return value
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 
+from diversity_spectra.finetune.job import weights_file
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.settings import Content, Settings, key
 from diversity_spectra.work import Sets, Work
 
 
 def _weights(embedding: str) -> str | None:
-    weights = embedding.partition(":")[2]
-    return weights if Path(weights).suffix else None
+    return weights_file(embedding.partition(":")[2])
 
 
 class Diversity(Settings):

@@ -17,7 +17,7 @@ from diversity_spectra.execution import (
     read_job,
 )
 from diversity_spectra.files import write_json
-from diversity_spectra.finetune.job import Finetune, Pretrain
+from diversity_spectra.finetune.job import HUB, Finetune, Pretrain
 from diversity_spectra.seeds import derive_seed
 
 EXAMPLE = """examples (copy the job from `snakemake -np`, or make a result again from its record):
@@ -70,7 +70,7 @@ def _pretrained(arguments: argparse.Namespace) -> None:
             log.info("orientations told apart: %.3f", accuracy)
             state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
             result.facts["resumed"] = resume.resumed
-        elif models.HUB.fullmatch(job.weights):
+        elif HUB.fullmatch(job.weights):
             model = models.create(job.network, 1000, job.weights)
             state, result.facts["commit"] = model.state_dict(), models.hub_commit(model)
         else:

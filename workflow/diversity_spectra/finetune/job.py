@@ -32,6 +32,7 @@ SET_ELSEWHERE = {"num_classes", "in_chans", "img_size", "drop_rate", "checkpoint
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 TABLES = re.compile(r"^(?:register_model_deprecations\(__name__, |NETWORKS = )\{(.*?)\}", re.MULTILINE | re.DOTALL)
 WEIGHTS = ("none", "embedded", "hub", "pretrain")
+HUB = re.compile(r"(?:hub|hf-hub:(?P<repository>[\w.-]+/[\w.-]+))(?:@(?P<commit>[0-9a-f]{40}))?")
 
 
 # Modules of timm whose networks have no residual branches that end in a module which drops them, so no blocks for dropout.
@@ -80,7 +81,7 @@ def architectures() -> dict[str, str]:
 
 def weights_file(weights: str) -> str | None:
     """The file that weights come from, or None where they come another way."""
-    return weights if Path(weights).suffix and not weights.startswith("hub@") else None
+    return weights if Path(weights).suffix and not weights.startswith(("hub@", "hf-hub:")) else None
 
 
 Weights = Annotated[LocalPath, Content(weights_file)]
@@ -215,7 +216,9 @@ class Pretrain(Job):
     threaded: ClassVar[bool] = True
 
     network: Network = key(description="the network")
-    weights: Weights = key(description="`embedded`, `hub`, `hub@COMMIT`, `pretrain`, or a file")
+    weights: Weights = key(
+        description="`embedded`, `hub`, `hub@COMMIT`, `hf-hub:OWNER/NAME@COMMIT`, `pretrain`, or a file"
+    )
     training: Training | None = key(None, description="how it is pretrained")
     seed: int = key(0, description="root of the random streams")
     images: Input[str | None] = key(None, description="images that it is pretrained on")

@@ -15,13 +15,12 @@ from torch import nn
 from torch.nn import functional
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import Network
+from diversity_spectra.finetune.job import HUB, Network
 from diversity_spectra.finetune.names import as_timm
 from diversity_spectra.finetune.networks import NETWORKS
 
 # Where checkpoints keep the weights, the averaged ones first.
 WRAPPED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "module")
-HUB = re.compile(r"hub(@(?P<commit>[0-9a-f]{40}))?")
 WITHOUT_HUB = (
     "; without the hub: `weights: none` or a file (`diversity: {embedding: none}` or `tf_efficientnet_lite0:embedded`),"
     " or HF_HUB_OFFLINE=1 with weights that were downloaded before"
@@ -31,9 +30,9 @@ WITHOUT_HUB = (
 def create(
     network: Network, classes: int, weights: str | None = None, dropout: float = 0.0, dropout_where: str = ""
 ) -> nn.Module:
-    """A network with weights `none`, `hub`, `hub@COMMIT`, `embedded`, or of a file, and a classifier for that many classes.
+    """A network with weights `none`, `embedded`, of the hub or of a file, and a classifier for that many classes.
 
-    Without classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not
+    Of the hub: `hub` and `hub@COMMIT` are timm's, `hf-hub:OWNER/NAME@COMMIT` those of any repository in timm's format. Without classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not
     fit it.
     """
     architecture = network.architecture
@@ -66,7 +65,9 @@ def _build(network: Network, hub: re.Match | None, classes: int, dropout: float)
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         raise UserError(f"timm has no model {architecture!r}" + (f"; similar: {', '.join(close)}" if close else ""))
     options: dict = {"num_classes": classes, "in_chans": channels, "drop_rate": dropout, **given}
-    if hub and hub["commit"]:
+    if hub and hub["repository"]:
+        options["pretrained_cfg_overlay"] = _of_repository(architecture, f"{hub['repository']}@{hub['commit']}")
+    elif hub and hub["commit"]:
         known = timm.models.get_pretrained_cfg(architecture)
         if not (known and known.hf_hub_id):
             raise UserError(f"{architecture}: timm names no hub repository, so no commit of it; use `hub` or a file")
@@ -81,6 +82,30 @@ def _build(network: Network, hub: re.Match | None, classes: int, dropout: float)
             unreachable = hub and isinstance(error, OSError)
             raise UserError(f"{architecture}: {reason.rstrip('.')}{WITHOUT_HUB if unreachable else ''}") from None
     raise UserError(f"{architecture}: timm does not accept {options}")
+
+
+def _of_repository(architecture: str, repository: str) -> dict:
+    """What timm has to know to take weights from `OWNER/NAME@COMMIT`, whose config.json says what they are of.
+
+    Raises `UserError` where it cannot be read, names another architecture, or other means of the pixels than it has.
+    """
+    from timm.models import get_pretrained_cfg, load_model_config_from_hf
+
+    try:
+        theirs, named, _ = load_model_config_from_hf(repository)
+    except Exception as error:  # of the hub, of JSON, and keys that are missing
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"hf-hub:{repository}: no model in timm's format can be read ({reason}){WITHOUT_HUB}") from None
+    if named != architecture.split(".")[0]:
+        raise UserError(f"hf-hub:{repository} holds {named}, not {architecture}")
+    own = get_pretrained_cfg(architecture)
+    for name in ("mean", "std"):
+        if own and name in theirs and tuple(theirs[name]) != tuple(getattr(own, name)):
+            raise UserError(
+                f"hf-hub:{repository}: trained on pixels of {name} {tuple(theirs[name])}, {architecture} expects"
+                f" {tuple(getattr(own, name))}; name a tag of the architecture that has the same (ARCHITECTURE.TAG)"
+            )
+    return {"hf_hub_id": repository, "num_classes": theirs["num_classes"]}
 
 
 def hub_commit(model: nn.Module) -> str | None:
@@ -174,7 +199,7 @@ def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
         return _embedded(architecture)
     path = Path(weights)
     if not path.is_file():
-        raise UserError(f"weights {weights!r}: neither none, hub, hub@COMMIT, embedded nor a file")
+        raise UserError(f"weights {weights!r}: neither none, embedded, of the hub nor a file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
