@@ -148,7 +148,7 @@ def test_too_few_runs_end_in_no_claim_about_spectra(name, seeds, baseline_runs):
     """Of the last, the strengths of a strong control together are enough: seven runs in 630 orders."""
     found = compare(world(name, seeds=seeds, baseline_runs=baseline_runs), FAST)
     assert set(found["claims"].set_index("claim")["verdict"][["a", "b"]]) == {"inconclusive"}
-    assert set(found) == set(OUTPUTS)
+    assert set(found) == {*OUTPUTS, "layer_shifts", "layer_tests"}
 
 
 def test_missing_measures_and_tables():

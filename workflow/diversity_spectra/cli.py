@@ -26,6 +26,7 @@ SUBCOMMANDS = {
     **STAGES,
     "collect": ("compare.collect", "an experiment from checkpoints of another training: tables, comparison, report"),
     "diff": ("spectra.diff", "two checkpoints layer by layer"),
+    "import-weightwatcher": ("compare.weightwatcher", "tables of WeightWatcher of finished trainings, compared"),
     "plot-esd": ("spectra.plot", "plot the spectrum of one layer with its fits"),
 }
 

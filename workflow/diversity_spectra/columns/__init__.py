@@ -36,6 +36,8 @@ TABLES = {
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),
     "robustness": Table("a claim about spectra, and a choice made otherwise", comparison.ROBUSTNESS),
+    "layer_shifts": Table("a family, layer and measure of W, as in the study", comparison.LAYER_SHIFTS),
+    "layer_tests": Table("a statistic of the study, with or without the head", comparison.LAYER_TESTS),
     "gains": Table("a family of conditions of a model, and a benefit; in sweeps only", comparison.GAINS),
 }
 

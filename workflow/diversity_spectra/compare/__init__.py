@@ -15,4 +15,6 @@ TABLES = (
     "validation",
     "claims",
     "robustness",
+    "layer_shifts",
+    "layer_tests",
 )

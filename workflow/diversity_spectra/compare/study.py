@@ -13,6 +13,7 @@ from diversity_spectra.compare.benefits import benefits
 from diversity_spectra.compare.beyond import beyond_table
 from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.features import Features, collect, copies, select
+from diversity_spectra.compare.layer_tables import layer_tables
 from diversity_spectra.compare.metric import mean_alpha, metric_table
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
@@ -45,7 +46,8 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
         for name, frame in _one_model(model, own, options).items():
             frame.insert(0, "model", model)
             parts[name].append(frame)
-    return {name: _together(found) for name, found in parts.items()}
+    layers = layer_tables(tables["spectra"], tables["conditions"], options)
+    return {name: _together(found) for name, found in parts.items()} | layers
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:

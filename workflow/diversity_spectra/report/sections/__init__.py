@@ -17,10 +17,13 @@ from diversity_spectra.report.sections import (
     metric,
     run,
     spectra,
+    study,
     words,
 )
 
-SECTIONS = tuple(module.SECTION for module in (answer, run, words, data, evaluation, spectra, comparison, metric, gaps))
+SECTIONS = tuple(
+    module.SECTION for module in (answer, run, words, data, evaluation, spectra, comparison, metric, study, gaps)
+)
 FIGURES = tuple(figure for section in SECTIONS for figure in section.figures)
 
 

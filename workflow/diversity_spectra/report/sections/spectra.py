@@ -212,6 +212,8 @@ def layers(material: Material, model: str) -> Drawing:
     table = table[(table["test_family"] == matrix) & table["measure"].isin(MEASURES)] if len(table) else table
     if table.empty:
         return Drawing("No shift could be computed for this model.")
+    if table["standardised"].isna().all():
+        return Drawing("With one run of each condition nothing is known of the run-to-run noise.")
     conditions = material.conditions(model)
     conditions = conditions[conditions["condition"].isin(table["condition"])]
     names, families = list(conditions["condition"]), list(conditions["family"])

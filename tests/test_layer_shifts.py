@@ -1,0 +1,216 @@
+"""The study's own analysis, its nulls, and tables of WeightWatcher from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from diversity_spectra.cli import main
+from diversity_spectra.compare.across import crossed, holm
+from diversity_spectra.compare.layer_shifts import (
+    MEASURES,
+    Changes,
+    _null,
+    anova,
+    anova_p,
+    changes,
+    pearson,
+    pearson_p,
+    shared_baseline,
+    statistics,
+)
+from diversity_spectra.compare.layer_tables import layer_tables
+from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.relabelling import dealt, divisions, orders, share_at_least
+
+RANDOM = np.random.default_rng(0)
+PUBLISHED = os.environ.get("STUDY_TABLES")  # a clone of the study's repository
+
+
+def alike(k: int, m: int, layers: int = 40, runs: int = 1, base: int = 1) -> Changes:
+    """k conditions of augmentation, m of dropout and a baseline: independent noise and no effect at all."""
+    families = ["baseline"] + ["dropout"] * m + ["augmentation"] * k
+    counts = [base] + [runs] * (m + k)
+    place = np.repeat(np.arange(len(families)), counts)
+    seed = np.concatenate([np.arange(count) for count in counts]) if runs > 1 else np.zeros(len(place), int)
+    change = RANDOM.normal(size=(len(place), layers, len(MEASURES))) * RANDOM.lognormal(size=(1, layers, 1))
+    conditions = pd.DataFrame(
+        {"condition": np.arange(len(families)).astype(str), "family": families, "kind": "", "strength": 0.5}
+    )
+    table = pd.DataFrame({"layer": np.arange(layers).astype(str), "depth": np.arange(layers), "eigenvalues": 100})
+    return Changes(change, place, seed, conditions, table)
+
+
+def test_one_shared_baseline_is_covered_by_its_null() -> None:
+    """500 worlds without any effect: the band of relabelled runs holds the plain cosine in 95 of 100, the closed form its mean."""
+    inside, cosines, small = [], [], []
+    for _ in range(500):
+        world = alike(4, 3)
+        weights, complete = world.relabelled(2000, RANDOM)
+        cosine = next(statistics(np.einsum("nfr,rl->nfl", weights, world.change[..., 0])))
+        null = _null(cosine, Options())
+        inside.append(null["null_low"] <= cosine.number[0] <= null["null_high"])
+        cosines.append(cosine.number[0])
+        small.append(null["p_relabelled"] <= 0.05)
+    assert complete and len(weights) == divisions([1, 4, 3]) == 280
+    assert 0.9 <= np.mean(inside) <= 0.99
+    assert np.mean(small) <= 0.08
+    closed = 1 / np.sqrt((1 + 1 / 4) * (1 + 1 / 3))
+    assert shared_baseline(world, "augmentation", "dropout") == pytest.approx(closed)
+    assert np.mean(cosines) == pytest.approx(closed, abs=0.05)
+
+
+def test_relabelling_keeps_seeds_and_begins_with_the_runs_as_they_are() -> None:
+    world = alike(2, 1, runs=3, base=5)
+    weights, complete = world.relabelled(50, RANDOM)
+    assert not complete
+    assert np.array_equal(weights[0], world.weights())
+    for seed in range(5):
+        own = world.seed == seed
+        assert np.allclose(np.sort(weights[:, 0, own], axis=1), np.sort(world.weights()[0, own]))
+    assert np.allclose(weights.sum(axis=2), 0)
+    every, complete = orders(np.array([1, 0, 1, 1]), np.zeros(4), 9, RANDOM)
+    assert complete and len(every) == 4 and np.array_equal(every[0], np.arange(4))
+    assert len({tuple(np.array([1, 0, 1, 1])[np.argsort(row)]) for row in every}) == 4
+    assert len(dealt((1, 2, 1))) == divisions([1, 2, 1]) == 12
+    assert share_at_least(np.array([1.0, 2.0, 0.5, 1.0])) == 0.75
+
+
+def test_statistics_are_those_of_scipy() -> None:
+    x, y, z = RANDOM.normal(size=(3, 30))
+    assert np.allclose([pearson(x, y), pearson_p(pearson(x, y), 30)], stats.pearsonr(x, y))
+    f = anova(np.stack([x, y, z]))
+    assert np.allclose([f, anova_p(f, 3, 30)], stats.f_oneway(x, y, z))
+    t = {one.name: one for one in statistics(np.stack([x, y])[None])}["t"]
+    assert np.allclose([t.number[0], t.p[0]], stats.ttest_ind(x, y))
+    assert np.allclose(holm(pd.Series([0.01, 0.04, np.nan, 0.03])), [0.03, 0.06, np.nan, 0.06], equal_nan=True)
+
+
+def test_products_across_networks_have_no_bias_from_the_baseline() -> None:
+    """Each network's own baseline cancels out of the product, which the plain cosine's does not."""
+    products = []
+    for _ in range(150):
+        worlds = [alike(4, 3, layers=20) for _ in range(3)]
+        first, second = (np.stack([np.array([w.weights()[k] @ w.change[..., 0]]) for w in worlds]) for k in (0, 1))
+        products.append(crossed(first, second)[0])
+    assert abs(np.mean(products)) < 3 * np.std(products) / np.sqrt(len(products))
+
+
+# ---------------------------------------------------------------- tables from elsewhere
+
+
+def foreign(folder: Path, name: str, condition: str, seed: int, layers: int = 6) -> None:
+    random = np.random.default_rng([ord(name[0]), sum(map(ord, condition)), seed])
+    table = pd.DataFrame({"layer_id": range(layers), "longname": [f"net.{place}" for place in range(layers)]})
+    for measure in MEASURES:
+        table[measure] = 3 + random.normal(size=layers)
+    table["num_evals"], table["status"] = 64, "success"
+    (folder / name).mkdir(exist_ok=True)
+    table.to_csv(folder / name / f"{condition}-{seed}.csv", index=False)
+
+
+def test_tables_of_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    conditions = [
+        "baseline",
+        *(f"dropout-{rate}" for rate in (0.1, 0.3, 0.5)),
+        "augmentation-rotation-10",
+        "augmentation-mine",
+    ]
+    for name in ("a", "b", "c"):
+        for condition in conditions:
+            foreign(tmp_path, name, condition, 0)
+    out = tmp_path / "tables"
+    command = ["import-weightwatcher", str(tmp_path), "--pattern", "{model}/{condition}-{seed}.csv", "--out", str(out)]
+    assert main(command) == 0
+    tests = pd.read_parquet(out / "layer_tests.parquet")
+    assert set(tests["model"]) == {"a", "b", "c", "a, b, c"}
+    pair = tests[(tests["statistic"] == "cosine") & (tests["model"] == "a")]
+    assert set(pair["families"]) == {"augmentation dropout"} and pair["all_relabellings"].all()
+    assert pair["null_closed"].iloc[0] == pytest.approx(1 / np.sqrt((1 + 1 / 2) * (1 + 1 / 3)))
+    trend = tests[(tests["statistic"] == "trend") & (tests["model"] == "a")]
+    assert set(trend["relabellings"]) == {6} and np.allclose(trend["p_floor"], 1 / 3)
+    assert {"cosine_across", "trend"} <= set(tests.loc[tests["model"] == "a, b, c", "statistic"])
+    read = pd.read_parquet(out / "conditions.parquet").set_index(["model", "condition"])
+    assert read.loc[("a", "augmentation-rotation-10"), ["kind", "strength"]].tolist() == ["rotation", 10.0]
+    # Of one run nothing is known of the noise, so nothing of the kind is written.
+    assert not (pd.read_parquet(out / "claims.parquet")["verdict"] == "supported").any()
+
+    for wrong, told in (
+        (["--pattern", "{condition}/{place}.csv"], "{place} is not known"),
+        (["--pattern", "x.csv"], "no {condition} in it"),
+        (["--pattern", "{model}/none-{condition}.csv"], "no file fits"),
+        (["--pattern", "x.csv", "--mapping", "y.yaml"], "one of them"),
+    ):
+        capsys.readouterr()
+        assert main(["import-weightwatcher", str(tmp_path), "--out", str(out), *wrong]) == 2
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1
+
+
+def test_a_layer_of_which_a_run_lacks_a_measure_is_left_out_of_it() -> None:
+    rows = [
+        {"condition": name, "seed": 0, "layer": str(layer), "depth": layer, "matrix": "W", "alpha": 2 + RANDOM.random(), "entropy": np.nan if (name, layer) == ("d", 1) else RANDOM.random()}
+        for name in ("b", "d", "e") for layer in range(5)
+    ]  # fmt: skip
+    conditions = pd.DataFrame(
+        {
+            "condition": ["b", "d", "e"],
+            "family": ["baseline", "dropout", "augmentation"],
+            "kind": "",
+            "strength": 1.0,
+            "model": "m",
+        }
+    )
+    found = changes(pd.DataFrame(rows), conditions)
+    assert found.families == ["dropout", "augmentation"] and found.change.shape == (3, 5, len(MEASURES))
+    tests = layer_tables(pd.DataFrame(rows).assign(model="m"), conditions, Options(permutations=20))["layer_tests"]
+    sizes = tests[tests["statistic"] == "cosine"].set_index(["measure", "head"])["layers"]
+    assert sizes["alpha"].to_dict() == {True: 5, False: 4} and sizes["entropy"].to_dict() == {True: 4, False: 3}
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="STUDY_TABLES names no clone of the study's repository")
+def test_the_published_numbers_are_reproduced(tmp_path: Path) -> None:
+    mapping = Path(__file__).parents[1] / "docs" / "published-tables.yaml"
+    assert main(["import-weightwatcher", PUBLISHED, "--mapping", str(mapping), "--out", str(tmp_path)]) == 0
+    tests = pd.read_parquet(tmp_path / "layer_tests.parquet").set_index(
+        ["statistic", "model", "measure", "head", "families"]
+    )
+
+    def value(*place: object) -> float:
+        return tests.loc[place, "value"]
+
+    means = {
+        "vit-cifar10": (-0.1776, -0.1131, -0.3857), "vit-cifar100": (0.0490, 0.0549, -0.1784),
+        "vit-cars": (-0.0579, 0.0277, 0.0186), "vit-domainnet": (-0.1333, -0.0417, -0.2548),
+        "vit-cars, vit-cifar10, vit-cifar100, vit-domainnet": (-0.0800, -0.0180, -0.2001),
+        "rn50-cars, rn50-cifar10, rn50-cifar100, rn50-domainnet": (0.0722, 0.0812, 0.0198),
+    }  # fmt: skip
+    for model, wanted in means.items():
+        found = [value("mean", model, "alpha", True, family) for family in ("augmentation", "dropout", "weight_decay")]
+        assert np.allclose(found, wanted, atol=5.1e-5), model
+    four = "vit-cars, vit-cifar10, vit-cifar100, vit-domainnet"
+    f = [
+        value("anova_f", four, name, True, "dropout weight_decay augmentation")
+        for name in ("alpha", "entropy", "log_norm", "log_spectral_norm")
+    ]
+    assert np.allclose(f, [0.84, 1.10, 55.6, 32.9], atol=0.05)
+    assert tests.loc[
+        ("anova_f", four, "alpha", True, "dropout weight_decay augmentation"), "p_layers"
+    ] == pytest.approx(0.43, abs=0.005)
+    sets = [f"{network}-{data}" for network in ("vit", "rn50") for data in ("cifar10", "cifar100", "cars", "domainnet")]
+    alpha = tests.loc["cosine"].xs(("alpha", False, "augmentation dropout"), level=[1, 2, 3]).loc[sets]
+    assert np.allclose(alpha["value"], [0.83, 0.86, 0.867, 0.94, 0.90, 0.85, 0.68, 0.84], atol=0.006)
+    assert np.allclose(alpha["null_closed"], 0.853, atol=5e-4) and alpha["p_relabelled"].min() > 0.19
+    rank = [
+        value("cosine", f"rn50-{data}", "stable_rank", False, f"augmentation {control}")
+        for data in ("cifar10", "cifar100")
+        for control in ("dropout", "weight_decay")
+    ]
+    assert np.allclose(rank, [0.95, -0.84, 0.96, -0.89], atol=0.006)
+    across = tests.loc["cosine_across"].xs((False, "augmentation dropout"), level=[2, 3])
+    assert across.xs("alpha", level=1)["value"].isna().all() and across["p_holm"].min() > 0.05
