@@ -355,7 +355,7 @@ LAYER_TESTS = {
     "p_floor": Column(
         "0 to 1",
         "p that a shift common to all can hardly fall below: one over the choices of baseline runs, and over the relabellings",
-        "compare.layer_shifts.Changes.floor",
+        SOURCE,
     ),
     "relabellings": Column("count", "relabellings, the runs as they are among them", "compare.relabelling.orders"),
     "all_relabellings": Column("", "whether these are all that there are", "compare.relabelling.orders"),
