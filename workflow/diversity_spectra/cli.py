@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "plan": ("planning.show", "conditions, training sets and number of jobs of a configuration"),
     "why": ("planning.why", "say why a file would be made (again)"),
     "clean": ("planning.clean", "list or remove what configurations do not need of the cache"),
+    "folders": ("data.export", "class folders from tables of paths and labels, Parquet files, tars, or metadata.csv"),
     **STAGES,
     "collect": ("compare.collect", "an experiment from checkpoints of another training: tables, comparison, report"),
     "diff": ("spectra.diff", "two checkpoints layer by layer"),

@@ -15,7 +15,10 @@ PARTS = {
     "test": ("test", "testing"),
 }
 # What to do with images that come in another way.
-EXPORT = "save images of a table, a Parquet file, a tar or a Hugging Face data set as PATH/CLASS/NAME.png, one folder per class"
+EXPORT = (
+    "save images of a table, a Parquet file, a tar or a Hugging Face data set as PATH/CLASS/NAME.png, one folder per class:"
+    " diversity-spectra folders SOURCE PATH does"
+)
 
 
 @dataclass(frozen=True)
