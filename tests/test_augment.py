@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, copy_checkout
+from pydantic import ValidationError
 
 from diversity_spectra import imageset
 from diversity_spectra.augment.job import Step
 from diversity_spectra.augment.kinds import KINDS, Kind
 from diversity_spectra.augment.recipe import augmented, mix
-from diversity_spectra.conditions.families.augmentation import Augmentation
+from diversity_spectra.conditions.families.augmentation import Augmentation, expand
 from diversity_spectra.errors import UserError
 
 CLASSES = ["a", "b"]
@@ -29,6 +30,11 @@ LEVELS = {
     "color_jitter": (0.1, 0.9),
     "randaugment": (3, 20),
     "augmix": (1, 8),
+    "autoaugment": (0.3, 1.0),
+    "trivialaugment": (0.3, 1.0),
+    "horizontal_flip": (0.3, 1.0),
+    "vertical_flip": (0.3, 1.0),
+    "elastic": (10, 60),
 }
 
 
@@ -73,7 +79,7 @@ def test_a_kind_that_makes_no_image_is_named(monkeypatch, change, given) -> None
 
 
 def test_every_kind_in_the_configuration_is_there() -> None:
-    assert list(KINDS) == list(Augmentation.model_fields)
+    assert [*KINDS, "composed"] == list(Augmentation.model_fields)
     assert set(LEVELS) <= set(KINDS)
 
 
@@ -91,6 +97,22 @@ def test_kinds_change_images_more_at_higher_levels(kind: str, channels: int) -> 
 
     weak, strong = (changed(level) for level in LEVELS[kind])
     assert 0 < weak < strong
+
+
+def test_kinds_are_composed_in_the_order_given() -> None:
+    """Under a name of their own, each level within its kind's limits."""
+    auto = {"auto2": {"autoaugment": 1, "vertical_flip": 0.3, "gaussian_noise": 0.05}}
+    found = list(expand(Augmentation.model_validate({"composed": auto, "rotation": [10.0]}), None))
+    assert [one.name for one in found] == ["augmentation-rotation-10", "augmentation-auto2"]
+    assert found[1].data.name == "autoaugment-1+vertical_flip-0.3+gaussian_noise-0.05"
+    for wrong in (
+        {"rotation": auto["auto2"]},
+        {"x": {"rotation": 10}},
+        {"x": {"rotation": 10, "y": 1}},
+        {"x": {"rotation": 10, "vertical_flip": 2}},
+    ):
+        with pytest.raises(ValidationError):
+            Augmentation.model_validate({"composed": wrong})
 
 
 def test_a_variant_depends_on_its_image_and_copy_only() -> None:

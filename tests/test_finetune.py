@@ -137,6 +137,45 @@ def test_kappa_is_what_decay_alone_does(workdir: Path, ema: float) -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("adam", torch.optim.Adam),
+        ("sgd", lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, **options)),
+    ],
+)
+def test_an_optimizer_is_that_of_a_plain_loop(workdir: Path, name: str, plain: Callable) -> None:
+    """Same batches, 50 steps, no clipping, constant rate, decay of everything: the same weights to rounding."""
+    changes = {
+        "optimizer": name,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "clip": None,
+        "decay_vectors": True,
+        "dropout": 0.0,
+    }
+    settings = recipe(**changes, steps=50, weight_decay=0.05, lr=1e-3)
+    torch.manual_seed(0)
+    model, twin = models.create(MLP, 2), models.create(MLP, 2)
+    twin.load_state_dict(model.state_dict())
+    images = imageset.load("train")
+    batches = Images(images.images, images.labels, MLP, models.normalisation(model), torch.device("cpu"))
+    training.train(model, batches, settings, 0, Watch())
+
+    optimizer = plain(twin.parameters(), lr=1e-3, weight_decay=0.05)
+    order = torch.cat([training.epoch_order(len(images), epoch, 0) for epoch in range(10)])
+    twin.train()
+    for step in range(50):
+        pixels, labels = batches.batch(order[8 * step : 8 * step + 8], None)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(twin(pixels), labels).backward()
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert (training.decay_factor(settings) < 1) == (name == "adamw")
+
+
 def test_every_condition_may_decay_and_a_family_adds_its_own(workdir: Path) -> None:
     base = {"dropout": 0.0, "base_weight_decay": 0.2}
     assert recipe(**base).decay == pytest.approx(0.7) and recipe(**base, weight_decay=0.0).decay == 0.2
@@ -227,6 +266,10 @@ def test_learning_rate_rises_and_falls() -> None:
     rates = [training.learning_rate(step, RECIPE) for step in range(30)]
     assert rates[2] == max(rates) == 1e-3 and rates[0] < rates[1] < rates[2] and rates[-1] < 1e-5
     assert rates[2:] == sorted(rates[2:], reverse=True)
+    linear, constant = (
+        training.learning_rate(15, recipe(schedule=name, warmup=0.0)) for name in ("linear", "constant")
+    )
+    assert (linear, constant) == pytest.approx((5e-4, 1e-3))
 
 
 def test_every_image_is_seen_once_per_epoch() -> None:

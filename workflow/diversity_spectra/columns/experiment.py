@@ -25,7 +25,7 @@ RUNS = {
     ),
     "kappa": Column(
         "1",
-        "product over steps t of (1 - lr_t x decay): what decoupled weight decay alone multiplies a matrix by",
+        "product over steps t of (1 - lr_t x decay): what decoupled weight decay alone multiplies a matrix by; 1 where it is coupled",
         "finetune.training.decay_factor",
     ),
     "micro_batch": Column(
@@ -54,7 +54,9 @@ CONDITIONS = {
     "strength": STRENGTH,
     "training_set": TRAINING_SET,
     "dropout": Column("rate", "dropout probability; 0: none, NaN: a checkpoint's is not known", "conditions.expand"),
-    "weight_decay": Column("1", "decoupled decay; 0: none", "conditions.expand"),
+    "weight_decay": Column(
+        "1", "decay: decoupled with AdamW, coupled with other optimisers; 0: none", "conditions.expand"
+    ),
     "synthetic": Column("ratio", "synthetic images per real image; 0: none", "conditions.expand"),
     "runs": Column("runs", "number of seeds", PLAN),
 }

@@ -128,7 +128,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         save_file(state, result.folder / "model.safetensors")
         pd.DataFrame(outcome.history).to_parquet(result.folder / "history.parquet", index=False)
         summary = {
-            "kappa": training.decay_factor(recipe) if recipe.decay else 1.0,
+            "kappa": training.decay_factor(recipe),
             "kappas": training.decay_factors(model, recipe),
             "train_loss": outcome.history[-1]["loss"],
             "train_accuracy": outcome.history[-1]["accuracy"],

@@ -138,8 +138,15 @@ class Recipe(Settings):
 
     steps: Count = key(description="optimiser steps, the same for every condition but those of `optimisation`")
     batch_size: int = key(32, ge=1, le=65536, description="images per step")
-    lr: Positive = key(description="peak learning rate of AdamW", le=10)
-    warmup: float = key(0.1, ge=0, lt=1, description="share of the steps with rising learning rate; then cosine to 0")
+    lr: Positive = key(description="peak learning rate", le=10)
+    optimizer: Annotated[Literal["adamw", "adam", "sgd"], Absent("adamw")] = key(
+        "adamw",
+        description="adamw: decoupled decay; adam, sgd (momentum 0.9): torch's, whose decay is coupled, added to the gradient as L2",
+    )
+    schedule: Annotated[Literal["cosine", "linear", "constant"], Absent("cosine")] = key(
+        "cosine", description="learning rate after warm-up: cosine or linear to 0, or constant"
+    )
+    warmup: float = key(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     clip: Positive | None = key(1.0, description="largest gradient norm; null = no clipping")
     freeze_norm: bool = key(False, description="keep BatchNorm's running statistics as pretrained")
     precision: Literal["float32", "bfloat16", "float16"] = key("float32", description="autocast precision of training")
@@ -155,7 +162,10 @@ class Recipe(Settings):
     flip: bool = key(False, description="mirror half of the images at random in every condition (not for digits)")
     label_smoothing: float = key(0.0, ge=0, lt=1, description="label smoothing in every condition")
     base_weight_decay: Annotated[float, Absent(0.0)] = key(
-        0.0, ge=0, description="decoupled decay of matrices in every condition; the family weight_decay adds its own"
+        0.0, ge=0, description="weight decay in every condition; the family weight_decay adds its own"
+    )
+    decay_vectors: Annotated[bool, Absent(False)] = key(
+        False, description="decay biases, norms and what timm excepts as well, not matrices only"
     )
     mixup: Annotated[float, Absent(0.0)] = key(
         0.0,
@@ -194,13 +204,16 @@ class Training(Recipe):
 
     dropout: float = key(0.0, ge=0, lt=1, description="dropout probability")
     dropout_where: Literal["", "blocks", "head"] = key("", description="where dropout acts")
-    weight_decay: float = key(
-        0.0, ge=0, description="decoupled decay, of matrices only, beside that of every condition"
-    )
+    weight_decay: float = key(0.0, ge=0, description="weight decay beside that of every condition")
 
     @property
     def decay(self) -> float:
         return self.base_weight_decay + self.weight_decay
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether decay multiplies weights by a known factor, whatever the data: where it is decoupled from the gradient."""
+        return self.decay > 0 and self.optimizer == "adamw"
 
     def work(self, network: Network, runs: int) -> Work:
         kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step"

@@ -15,7 +15,7 @@ def parameter_groups(model: nn.Module, recipe: Training) -> list[dict]:
     What is not trained is in none of them, and asks for no gradient.
     """
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    shares, decaying = rates(model, recipe), decays(model)
+    shares, decaying = rates(model, recipe), decays(model, recipe)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(shares[name] > 0)
         if shares[name]:
@@ -26,8 +26,13 @@ def parameter_groups(model: nn.Module, recipe: Training) -> list[dict]:
     ]
 
 
-def decays(model: nn.Module) -> dict[str, bool]:
-    """Whether weight decay acts on a parameter: not on vectors, nor on what timm excepts, such as position embeddings."""
+def decays(model: nn.Module, recipe: Training) -> dict[str, bool]:
+    """Whether weight decay acts on a parameter: not on vectors, nor on what timm excepts, such as position embeddings.
+
+    With `decay_vectors` on all.
+    """
+    if recipe.decay_vectors:
+        return {name: True for name, _ in model.named_parameters()}
     excepted = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     return {name: parameter.ndim > 1 and name not in excepted for name, parameter in model.named_parameters()}
 

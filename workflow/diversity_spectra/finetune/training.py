@@ -1,4 +1,4 @@
-"""One training run: AdamW with decoupled decay on matrices, linear warm-up, cosine to 0, a fixed number of steps."""
+"""One training run of a fixed number of steps: an optimiser of torch, linear warm-up, a schedule."""
 
 from __future__ import annotations
 
@@ -40,12 +40,21 @@ class Outcome:
 
 
 def learning_rate(step: int, recipe: Training) -> float:
-    """Rate of one step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+    """Rate of one step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983), a line, or constant."""
     warmup = round(recipe.warmup * recipe.steps)
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, recipe.steps - warmup)
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    falling = {"cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress, "constant": 1.0}
+    return recipe.lr * falling[recipe.schedule]
+
+
+def optimizer(model: nn.Module, recipe: Training) -> torch.optim.Optimizer:
+    """torch's. AdamW decouples the decay from the gradient (Loshchilov and Hutter 2019, arXiv 1711.05101), the others add it."""
+    groups = layerwise.parameter_groups(model, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)
+    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer](groups, lr=recipe.lr, fused=True)
 
 
 def average_decay(step: int, recipe: Training) -> float:
@@ -60,7 +69,10 @@ def decay_factor(recipe: Training, share: float = 1.0) -> float:
     """kappa = prod_t (1 - lr_t x decay): what decoupled weight decay alone multiplies every matrix by.
 
     Of averaged weights it is the same average of the products. share: of the learning rate, for a layer that has less.
+    1 where decay is coupled: what L2 in the gradient does depends on the data, so there is no such factor.
     """
+    if not recipe.shrinks:
+        return 1.0
     product = average = 1.0
     for step in range(recipe.steps):
         product *= 1 - share * learning_rate(step, recipe) * recipe.decay
@@ -71,8 +83,8 @@ def decay_factor(recipe: Training, share: float = 1.0) -> float:
 
 def decay_factors(model: nn.Module, recipe: Training) -> dict[str, float]:
     """kappa of every layer with a matrix: 1 where nothing decays, nearer to 1 where the learning rate is lower."""
-    shares, decaying = layerwise.rates(model, recipe), layerwise.decays(model)
-    factors = {share: decay_factor(recipe, share) if recipe.decay else 1.0 for share in {*shares.values()}}
+    shares, decaying = layerwise.rates(model, recipe), layerwise.decays(model, recipe)
+    factors = {share: decay_factor(recipe, share) for share in {*shares.values()}}
     return {
         name.removesuffix(".weight"): factors[shares[name]] if decaying[name] else 1.0
         for name, parameter in model.named_parameters()
@@ -113,7 +125,7 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     where memory lacks and parts of a batch would change the statistics of BatchNorm, unless that is allowed.
     """
     device = images.device
-    optimiser = torch.optim.AdamW(layerwise.parameter_groups(model, recipe), lr=recipe.lr, fused=True)
+    optimiser = optimizer(model, recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 
     def averaged(kept: list, new: list, step: torch.Tensor) -> None:

@@ -65,6 +65,11 @@ def uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
+def chance(share: float, generator: Generator) -> bool:
+    """Whether an image is among this share of all."""
+    return uniform(0, 1, generator) < share
+
+
 def with_seed(transform: Callable[[Image], Image], image: Image, generator: Generator) -> Image:
     """Call a torchvision transform, which draws from the global state, with that state set from `generator`."""
     import torch

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError, model_validator
 
+from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.conditions.condition import Condition, Family, joined
 from diversity_spectra.conditions.families import augmentation, dropout, synthetic, weight_decay
 from diversity_spectra.conditions.families.synthetic import Ratio
@@ -24,8 +25,8 @@ class Combination(Settings):
     def _several(self) -> Combination:
         kinds = augmentation.Augmentation
         for kind, level in self.augmentation.items():
-            if kind not in kinds.model_fields:
-                raise ValueError(f"unknown augmentation {kind!r}; known: {', '.join(kinds.model_fields)}")
+            if kind not in KINDS:
+                raise ValueError(f"unknown augmentation {kind!r}; known: {', '.join(KINDS)}")
             try:
                 kinds.model_validate({kind: [level]}, strict=False)
             except ValidationError as error:

@@ -11,9 +11,11 @@ from diversity_spectra.settings import Positive, Settings, key, unique, written
 
 
 class WeightDecay(Settings):
-    """Decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101) on matrices only."""
+    """Weight decay: decoupled with AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), L2 in the gradient with others."""
 
-    values: list[Positive] = key(min_length=1, description="decay; each step multiplies a matrix by 1 - lr x decay")
+    values: list[Positive] = key(
+        min_length=1, description="decay; with AdamW each step multiplies a matrix by 1 - lr x decay"
+    )
 
     _distinct = field_validator("values")(unique)
 

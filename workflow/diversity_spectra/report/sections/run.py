@@ -50,6 +50,12 @@ def generator(config: dict) -> str:
     return GENERATORS[made["kind"]].model_construct(**made).told(config["data"].get("pool_per_class", 0))
 
 
+def optimised(made: dict) -> str:
+    """Optimiser, meaning of weight decay and schedule of a network's recipe."""
+    name, schedule = made.get("optimizer", "adamw"), made.get("schedule", "cosine")
+    return f"{name} (decay {'decoupled' if name == 'adamw' else 'coupled'}), {schedule}"
+
+
 def models(material: Material) -> Table:
     """One row per network."""
     configured = {model["name"]: model for model in material.config.get("models", [])}
@@ -70,12 +76,23 @@ def models(material: Material) -> Table:
                 str(int(runs["steps"].max())) if "steps" in runs and runs["steps"].notna().any() else NOTHING,
                 str(made.get("batch_size", NOTHING)),
                 f"{made['lr']:g}" if "lr" in made else NOTHING,
+                optimised(made) if "lr" in made else NOTHING,
                 str(len(conditions)),
                 str(int(runs["condition"].isin(baseline).sum())),
                 counted(list(others), "") if len(others) else NOTHING,
             ]
         )
-    head = ["network", "architecture", "weights", "dropout acts on", "steps", "batch", "learning rate", "conditions"]
+    head = [
+        "network",
+        "architecture",
+        "weights",
+        "dropout acts on",
+        "steps",
+        "batch",
+        "learning rate",
+        "optimiser",
+        "conditions",
+    ]
     return Table([*head, "baseline runs", "runs of others"], rows, 4)
 
 
