@@ -113,11 +113,7 @@ def test_a_module_more_is_known_everywhere(checkout: Checkout) -> None:
     (package / "report/sections/own.py").write_text(SECTION)
     (package / "report/sections/own.html.j2").write_text("{{ 1 }}\n")
     sections = package / "report/sections/__init__.py"
-    text = (
-        sections.read_text()
-        .replace("    words,\n)", "    words,\n    own,\n)")
-        .replace("metric, gaps)", "metric, gaps, own)")
-    )
+    text = sections.read_text().replace("    words,\n)", "    words,\n    own,\n)").replace(" gaps)", " gaps, own)")
     sections.write_text(text)
     # A setting that came later, with the value that stands for its absence, leaves earlier keys as they are.
     recipe = package / "finetune/job.py"
