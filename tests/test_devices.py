@@ -217,11 +217,11 @@ def test_lack_of_memory_halves_the_batch_and_keeps_the_order() -> None:
             raise torch.OutOfMemoryError("too large")
         return 2 * part
 
-    done = torch.cat(devices.in_memory(doubled, torch.arange(20).split(8)))
+    done = torch.cat(devices.in_memory(doubled, zip(torch.arange(20).split(8), strict=True)))
     assert torch.equal(done, 2 * torch.arange(20))
     assert sizes == [8, 4] + [2] * 10
     with pytest.raises(UserError, match="even with one image at a time"):
-        devices.in_memory(lambda part: doubled(part.repeat(9)), torch.arange(3).split(2))
+        devices.in_memory(lambda part, nothing: doubled(part.repeat(9)), [(torch.arange(3), None)])
 
 
 def test_a_link_in_the_temporary_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

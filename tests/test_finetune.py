@@ -273,10 +273,10 @@ def test_learning_rate_rises_and_falls() -> None:
 
 
 def test_every_image_is_seen_once_per_epoch() -> None:
-    order, epoch, seen = None, -1, []
-    for step in range(15):
-        indices, order, epoch = training._indices(step, 7, 35, 0, order, epoch)
-        seen += indices.tolist()
+    images = Images(np.zeros((35, 2, 2, 1), np.uint8), np.zeros(35, int), MLP, ((0.5,), (0.5,)), torch.device("cpu"))
+    steps = list(training.batches(images, recipe(batch_size=7, steps=15), 0, 0))
+    assert all(map(torch.equal, steps[9:], training.batches(images, recipe(batch_size=7, steps=15), 0, 9)))
+    seen = torch.cat(steps).tolist()
     assert all(sorted(seen[start : start + 35]) == list(range(35)) for start in (0, 35, 70))
 
 
@@ -368,11 +368,11 @@ def test_out_of_memory_halves_the_micro_batch(
     whole = training.Images.batch
     sizes: list[int] = []
 
-    def small(self: Images, indices: torch.Tensor, flipped: torch.Tensor | None = None):
+    def small(self: Images, indices: torch.Tensor, *others: torch.Tensor | None):
         sizes.append(len(indices))
         if len(indices) > 4 or (len(indices) == 4 and sizes.count(4) == 2):
             raise torch.cuda.OutOfMemoryError("too large")
-        return whole(self, indices, flipped)
+        return whole(self, indices, *others)
 
     monkeypatch.setattr(Images, "batch", small)
     assert train("small", 0, dropout=0.0) == 0
@@ -411,10 +411,10 @@ def test_out_of_memory_inside_the_first_optimiser_step_leaves_nothing_behind(
     # The same in halves from the start.
     failed.clear()
 
-    def halves(self, indices, flipped=None):
+    def halves(self, indices, *others):
         if len(indices) == 8:
             raise torch.OutOfMemoryError("too large")
-        return batch(self, indices, flipped)
+        return batch(self, indices, *others)
 
     monkeypatch.setattr(torch.optim.AdamW, "_init_group", whole)
     monkeypatch.setattr(Images, "batch", halves)
@@ -505,12 +505,17 @@ def test_images_are_the_same_from_memory_and_from_the_map(workdir: Path, monkeyp
     seen = network("mlp_small", 32)
     arguments = (images.images, images.labels, seen, ((0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     held = Images(*arguments)
-    monkeypatch.setattr("diversity_spectra.finetune.images.ON_DEVICE_BYTES", 0)
+    monkeypatch.setattr("diversity_spectra.devices.HELD_ON_CPU", 0)
     mapped = Images(*arguments)
     assert mapped.held is None
     indices = torch.tensor([5, 3, 3, 39, 0])
     for one, other in zip(held.batch(indices), mapped.batch(indices), strict=True):
         assert torch.equal(one, other)
+    # Read ahead by a thread, in the order of the file, the steps are the same.
+    steps = [indices, torch.tensor([7, 2])]
+    for (rows, pixels), expected in zip(mapped.ahead(iter(steps)), steps, strict=True):
+        assert torch.equal(rows, expected) and pixels is not None
+        assert torch.equal(mapped.batch(rows, None, pixels)[0], held.batch(rows)[0])
     batch, labels = held.batch(indices)
     assert batch.shape == (5, 3, 32, 32) and labels.tolist() == [1, 1, 1, 1, 0]
     assert math.isclose(batch[0, 0, 2 + 7, 2 + 9].item(), images.images[5, 7, 9, 0] / 127.5 - 1, abs_tol=1e-5)

@@ -19,7 +19,9 @@ from diversity_spectra.planning.machine import gpus
 
 # A folder of this user's own: in one for all, others could keep the locks, or plant links.
 LEASES = Path(tempfile.gettempdir()) / f"diversity-spectra-devices-{os.getuid()}"
+HELD_ON_CPU = 2 * 2**30
 _held: list[FileLock] = []
+_sharing = 1  # jobs that share the GPU of this process
 
 T = TypeVar("T")
 
@@ -62,7 +64,9 @@ def choose(name: str, threads: int, jobs_per_gpu: int = 1) -> torch.device:
     number depends on what a process may see. Raises `UserError` for a GPU that is not here, and for one that was named,
     given by a scheduler or found by the driver but that this torch cannot use.
     """
+    global _sharing
     torch.set_num_threads(threads)
+    _sharing = jobs_per_gpu
     if name == "cpu":
         return torch.device("cpu")
     leased = _one_instance(jobs_per_gpu)
@@ -108,28 +112,33 @@ def seed(number: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index].manual_seed(number)
 
 
-def in_memory(work: Callable[[torch.Tensor], T], batches: Iterable[torch.Tensor]) -> list[T]:
-    """What `work` makes of batches (B,) of anything, each cut in halves where the device has too little memory for it.
+def in_memory(work: Callable[..., T], batches: Iterable[tuple[torch.Tensor | None, ...]]) -> list[T]:
+    """What `work` makes of batches, tensors (B, ...) of equal length each, cut in halves where memory lacks for them.
 
     Raises `UserError` where one element at a time is still too many.
     """
     done, most = [], None
     for batch in batches:
-        parts = list(batch.split(most or len(batch)))
-        while parts:
+        start, end = 0, len(batch[0])
+        while start < end:
+            part = slice(start, min(end, start + (most or end)))
             try:
-                done.append(work(parts[0]))
-                del parts[0]
+                done.append(work(*(each if each is None else each[part] for each in batch)))
+                start = part.stop
                 continue
             except torch.OutOfMemoryError:
-                most = len(parts[0]) // 2
+                most = (part.stop - part.start) // 2
             if most == 0:
                 raise UserError("out of memory on the device even with one image at a time")
             # Only after the handler, whose traceback holds the tensors, can they be freed.
             torch.cuda.empty_cache()
             log.warning("out of memory: going on with %d images at a time", most)
-            parts = [half for part in parts for half in part.split(most)]
     return done
+
+
+def room(device: torch.device) -> int:
+    """Bytes of images that are held on a device: half of a GPU's free memory, which jobs that share it divide."""
+    return torch.cuda.mem_get_info(device)[0] // (2 * _sharing) if device.type == "cuda" else HELD_ON_CPU
 
 
 # ---------------------------------------------------------------- what is here

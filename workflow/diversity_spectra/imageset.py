@@ -1,13 +1,16 @@
 """Image sets: the one format in which images travel between stages.
 
 A folder with `images.npy` (N, H, W, C) uint8, `labels.npy` (N,) int64, `manifest.parquet` (one row per image: where it
-came from) and `meta.json` (class names, source, how it was made).
+came from) and `meta.json` (class names, source, how it was made). A training set may come without `images.npy`: then its
+images are made when they are read, and `meta.json` has their shape.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +28,10 @@ BLOCK = 2**24  # bytes copied at a time
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, H, W, C) uint8, possibly memory-mapped; labels (N,) int64 indexing `meta["classes"]`."""
+    """Images (N, H, W, C) uint8, possibly memory-mapped; labels (N,) int64 indexing `meta["classes"]`.
+
+    Images that are made when they are read are `augment.variants.Variants`, which are indexed in the same way.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -43,9 +49,13 @@ def load(folder: str | Path) -> ImageSet:
     """Open an image set; the images stay on disk (memory map) until they are touched."""
     folder = Path(folder)
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
         meta = json.loads((folder / "meta.json").read_text())
+        if "shape" in meta:
+            # By a name that is put together: this code is part of the set's own key, and of no other that reads sets.
+            images = importlib.import_module(f"{__package__}.augment.variants").open_variants(folder)
+        else:
+            images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{folder}: not an image set, {Path(error.filename).name} is missing") from None
     except (ValueError, EOFError, OSError) as error:
@@ -56,6 +66,16 @@ def load(folder: str | Path) -> ImageSet:
             f"found {images.shape} {images.dtype} and {len(labels)} labels"
         )
     return ImageSet(images, labels, meta)
+
+
+def read(images: np.ndarray, batches: Iterable[np.ndarray], workers: int = 0) -> Iterator[np.ndarray]:
+    """Images (B, H, W, C) at each of `batches` of rows (B,), in order.
+
+    Where they are made when they are read, so many processes make them ahead of the reader.
+    """
+    if hasattr(images, "read"):
+        return images.read(batches, workers)
+    return (images[rows] for rows in batches)
 
 
 def per_class(labels: np.ndarray, classes: list[str]) -> dict[str, int]:
@@ -105,6 +125,11 @@ def save(folder: Path, images: np.ndarray, labels: np.ndarray, manifest: pd.Data
     """
     if not (isinstance(images, np.memmap) and Path(images.filename) == (folder / "images.npy").resolve()):
         np.save(folder / "images.npy", np.ascontiguousarray(images, dtype=np.uint8))
+    save_around(folder, labels, manifest, meta)
+
+
+def save_around(folder: Path, labels: np.ndarray, manifest: pd.DataFrame, meta: dict) -> None:
+    """Write what an image set has beside its images, which are there already or are made when they are read."""
     np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
     manifest.to_parquet(folder / "manifest.parquet", index=False)
     (folder / "meta.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")

@@ -132,6 +132,10 @@ class Job(Settings):
         """Folders that have to be there before the job makes these of its results, and the files read in each (empty: all)."""
         return dict.fromkeys(_folders(self.inputs), ())
 
+    def behind(self) -> dict[str, tuple[str, ...]]:
+        """Folders that are read with the result, as `reads` gives them: those of which it is made when it is read."""
+        return {}
+
     def modules(self) -> tuple[str, ...]:
         """Modules of the package that the job finds by a name in its settings, below `diversity_spectra`."""
         return ()

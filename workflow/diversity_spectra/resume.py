@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from diversity_spectra.execution import log
 from diversity_spectra.files import atomic_file, remove_remains
+from diversity_spectra.imageset import new_images
+from diversity_spectra.work import npy_shape
 
 ROOT = Path("results/cache/.resume")
 
@@ -62,6 +65,14 @@ class Resume:
         self.resumed = True
         log.info("resuming at step %d from %s", state["step"], self.path)
         return state
+
+    def images(self, shape: tuple[int, int, int, int]) -> tuple[dict | None, np.memmap]:
+        """The saved state, and beside it the memory map (N, H, W, C) uint8 of the images that it tells of, or a new one."""
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if (state := self.load()) and npy_shape(folder / "images.npy") == shape:
+            return state, np.load(folder / "images.npy", mmap_mode="r+", allow_pickle=False)
+        return None, new_images(folder, shape)
 
     def due(self) -> bool:
         return self.stopping or time.monotonic() - self.last > self.seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,26 +49,39 @@ class Sets:
     def shape(self, folder: str) -> Shape | None:
         """Images, height, width, channels; None where only making the set can tell."""
         if folder not in self._shapes:
-            made = npy_shape(Path(folder, "images.npy"))
+            made = set_shape(Path(folder))
             self._shapes[folder] = made or (self.jobs[folder].shape(self) if folder in self.jobs else None)
         return self._shapes[folder]
 
     def read(self, folder: str, path: Path) -> None:
         """Read the shape of a set that will lie in `folder` and still lies at `path`."""
-        self._shapes[folder] = npy_shape(path / "images.npy")
+        self._shapes[folder] = set_shape(path)
 
     def classes(self, folder: str) -> int | None:
         with suppress(OSError, ValueError, KeyError):
             return len(json.loads(Path(folder, "meta.json").read_text())["classes"])
         return self.jobs[folder].classes(self) if folder in self.jobs else None
 
-    def work(self, kind: str, shape: Shape | None) -> Work:
-        """Of making an image set of that shape."""
+    @staticmethod
+    def bytes(shape: Shape) -> int:
+        """Of the pixels."""
+        return math.prod(shape)
+
+    def work(self, kind: str, shape: Shape | None, stored: bool = True) -> Work:
+        """Of making an image set of that shape, with its images stored or without."""
         if shape is None:
             return Work(kind, "images", None)
-        images, height, width, channels = shape
         # Pixels are bytes and labels int64; the manifest is small beside them.
-        return Work(f"{kind} at {height} px", "images", images, images * (height * width * channels + 8))
+        return Work(f"{kind} at {shape[1]} px", "images", shape[0], stored * self.bytes(shape) + 8 * shape[0])
+
+
+def set_shape(folder: Path) -> Shape | None:
+    """Of the images of a set, stored or made when they are read; None where there is no such set."""
+    if shape := npy_shape(folder / "images.npy"):
+        return shape
+    with suppress(OSError, ValueError, KeyError):
+        return tuple(json.loads((folder / "meta.json").read_text())["shape"])
+    return None
 
 
 def npy_shape(path: Path) -> tuple[int, ...] | None:

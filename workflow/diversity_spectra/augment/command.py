@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 
 import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.augment.job import Augment
-from diversity_spectra.augment.recipe import augmented, mix
-from diversity_spectra.errors import UserError
-from diversity_spectra.execution import add_job, log, publish, read_job
+from diversity_spectra.augment.variants import PIECE, Variants
+from diversity_spectra.execution import add_job, add_threads, log, publish, read_job
+from diversity_spectra.resume import Resume
 
 EXAMPLE = """example:
   diversity-spectra augment --job '{"settings": {"recipe": {"augmentations": [{"kind": "rotation", "level": 15}]},
@@ -19,38 +20,46 @@ EXAMPLE = """example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
+    add_threads(parser)
+    parser.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
     parser.epilog = EXAMPLE
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Labels, manifest and recipe of the set, and its images unless they are made when they are read."""
     import pandas as pd
 
     job = read_job(arguments, Augment)
-    recipe = job.recipe
     real = imageset.load(job.images)
     synthetic = imageset.load(job.synthetic) if job.synthetic else None
-    if synthetic and synthetic.images.shape[1:] != real.images.shape[1:]:
-        raise UserError(
-            f"synthetic images are {synthetic.images.shape[1:]}, real ones {real.images.shape[1:]}: they must be alike"
-        )
-    labels = synthetic.labels if synthetic else None
-    members = mix(real.labels, labels, recipe.synthetic, recipe.mode, job.seed, real.classes)
-    sources = {"real": real, "synthetic": synthetic}
-    rows = [(origin, index, copy) for copy in range(job.copies) for origin, index in members]
-    with publish(job) as result:
-        folder = result.folder
-        shape = (len(rows), *real.images.shape[1:])
-        images = imageset.new_images(folder, shape)
-        for position, (origin, index, copy) in enumerate(rows):
-            image = sources[origin].images[index]
-            images[position] = (
-                augmented(image, recipe.augmentations, copy, job.seed, origin, index) if recipe.augmentations else image
-            )
-            if (position + 1) % 10_000 == 0:
-                log.info("%d of %d images", position + 1, len(rows))
-        images.flush()
-        manifest = pd.DataFrame(rows, columns=["origin", "source", "copy"])
-        manifest["transform"] = " ".join(f"{step.kind}-{step.level:g}" for step in recipe.augmentations)
-        labels = np.array([sources[origin].labels[index] for origin, index, _ in rows])
-        meta = {"classes": real.classes, "source": real.meta["source"], "recipe": recipe.model_dump()}
-        imageset.save(folder, images, labels, manifest, meta)
+    variants = Variants(job, real, synthetic)
+    resume = Resume(job.key, "images", arguments.save_every)
+    with publish(job, threads=arguments.threads) as result:
+        meta = {"classes": real.classes, "source": real.meta["source"], "recipe": job.recipe.model_dump()}
+        if job.stored(variants.nbytes):
+            made = _made(variants, resume, arguments.threads)
+            shutil.move(made.filename, result.folder / "images.npy")
+            result.facts["resumed"] = resume.resumed
+        else:
+            meta["shape"] = variants.shape
+            log.info("%s of %s pixels are made when they are read", len(variants), variants.shape[1:])
+        imageset.save_around(result.folder, variants.labels, pd.DataFrame(variants.manifest()), meta)
+    resume.clear()
+
+
+def _made(variants: Variants, resume: Resume, processes: int) -> np.memmap:
+    """All images (N, H, W, C), in a memory map beside the saved states; each process makes pieces of them."""
+    state, images = resume.images(variants.shape)
+    done = state["step"] if state else 0
+    ahead = (np.arange(start, min(start + PIECE, len(images))) for start in range(done, len(images), PIECE))
+    with resume.watching():
+        for part in variants.read(ahead, processes if processes > 1 else 0):
+            images[done : done + len(part)] = part
+            done += len(part)
+            if done // 10_000 > (done - len(part)) // 10_000:
+                log.info("%d of %d images", done, len(images))
+            if resume.due() and done < len(images):
+                images.flush()
+                resume.save({"step": done})
+    images.flush()
+    return images

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import PlainValidator, WithJsonSchema
 
 from diversity_spectra.augment.kinds import KINDS
-from diversity_spectra.jobs import IMAGE_SET, Input, Job
-from diversity_spectra.settings import Settings, key, written
+from diversity_spectra.jobs import IMAGE_SET, Input, Job, read_record
+from diversity_spectra.settings import Aside, Settings, key, shown, written
 from diversity_spectra.work import Sets, Shape, Work
+
+STORED_BYTES = 20 * 10**9  # of images: a set that is larger is not stored unless that is asked for
+MOST_COPIES = 1000
+
+
+def _copies(value: object) -> object:
+    if value != "fresh" and not (type(value) is int and 1 <= value <= MOST_COPIES):
+        raise ValueError(f"{shown(value)} is not allowed; allowed: a number from 1 to {MOST_COPIES}, or fresh")
+    return value
+
+
+Copies = Annotated[
+    Any,
+    PlainValidator(_copies),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_COPIES}, {"const": "fresh", "type": "string"}]}
+    ),
+]
+Materialise = Literal["auto", "always", "never"]
 
 
 class Step(Settings):
@@ -34,14 +56,19 @@ class DataRecipe(Settings):
 
 
 class Augment(Job):
-    """A training set: the real images, transformed, with synthetic images added or in their place."""
+    """A training set: the real images, transformed, with synthetic images added or in their place.
+
+    Its images are stored, or made whenever they are read: large ones, and fresh variants, of which no epoch has the same.
+    """
 
     kind: ClassVar[str] = "augment"
     command: ClassVar[str] = "augment"
-    makes: ClassVar[tuple[str, ...]] = IMAGE_SET
+    makes: ClassVar[tuple[str, ...]] = tuple(name for name in IMAGE_SET if name != "images.npy")
+    threaded: ClassVar[bool] = True
 
     recipe: DataRecipe = key(description="what is done to the images")
-    copies: int = key(1, ge=1, description="variants of each image")
+    copies: Copies = key(1, description="variants of each image; fresh: a new one in every epoch")
+    materialise: Aside[Materialise] = key("auto", description="whether the images are stored")
     seed: int = key(0, description="root of the random streams")
     images: Input[str] = key(description="real images")
     synthetic: Input[str | None] = key(None, description="synthetic images")
@@ -49,15 +76,31 @@ class Augment(Job):
     def modules(self) -> tuple[str, ...]:
         return tuple(KINDS[step.kind].module for step in self.recipe.augmentations)
 
+    def options(self, execution: dict) -> dict[str, object]:
+        return {"--save-every": execution["save_every"]}
+
+    def stored(self, size: int) -> bool:
+        """Whether images of so many bytes are stored. Fresh ones cannot be: there is no end of them."""
+        if self.copies == "fresh" or self.materialise == "never":
+            return False
+        return self.materialise == "always" or size <= STORED_BYTES
+
+    def behind(self) -> dict[str, tuple[str, ...]]:
+        there = read_record(self.out) is not None and not Path(self.out, "images.npy").exists()
+        return self.reads() if there else {}
+
     def work(self, sets: Sets, results: int = 1) -> Work:
-        return sets.work(" + ".join(step.kind for step in self.recipe.augmentations) or "mixing", sets.shape(self.out))
+        shape = sets.shape(self.out)
+        stored = shape is None or self.stored(sets.bytes(shape))
+        kinds = " + ".join(step.kind for step in self.recipe.augmentations) or "mixing"
+        return sets.work(kinds if stored else "made when read", shape, stored)
 
     def shape(self, sets: Sets) -> Shape | None:
         real = sets.shape(self.images)
         if real is None:
             return None
         added = round(self.recipe.synthetic * real[0]) if self.recipe.mode == "added" else 0
-        return (real[0] + added) * self.copies, *real[1:]
+        return (real[0] + added) * (1 if self.copies == "fresh" else self.copies), *real[1:]
 
     def classes(self, sets: Sets) -> int | None:
         return sets.classes(self.images)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from diversity_spectra.augment.job import Copies, Materialise
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import Condition, Conditions, expand
 from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits
@@ -105,6 +106,10 @@ class Execution(Settings):
     threads: int = key(1, ge=1, le=1024, description="threads of one training process on the CPU")
     generate_batch: int = key(64, ge=1, le=65536, description="images generated at a time")
     save_every: Positive = key(300.0, description="seconds between saved states of a training, to resume from")
+    materialise: Materialise = key(
+        "auto",
+        description="store augmented training sets: auto (up to 20 GB each) | always | never (made when read: costs cores)",
+    )
     keep_weights: Literal["all", "first_seed", "none"] = key(
         "all", description="of which runs weights stay once they are tested and analysed: all | first_seed | none"
     )
@@ -118,7 +123,10 @@ class Config(Settings):
     data: Data = key(description="the data set")
     ood: list[Ood] = key([], description="out-of-distribution test sets")
     generator: AnyGenerator | None = key(None, description="source of synthetic images")
-    copies: int = key(8, ge=1, le=1000, description="variants of each training image under an augmentation")
+    copies: Copies = key(
+        8,
+        description="variants of each training image under an augmentation; fresh: a new one in every epoch, none stored",
+    )
     models: list[TrainedModel] = key(min_length=1, description="the networks, each with its recipe and conditions")
     diversity: Diversity = key(Diversity(), description="measuring data")
     spectra: Spectra = key(Spectra(), description="measuring weights")

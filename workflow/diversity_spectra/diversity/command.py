@@ -94,6 +94,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
                 subsamples=how.subsamples,
                 seed=job.seed,
                 device=device,
+                threads=arguments.threads,
                 reference=job.reference,
                 test=job.test,
                 logits=None,
@@ -211,7 +212,7 @@ def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | Non
     except ValueError as error:
         raise UserError(f"{arguments.image_set}: {error}; lower --per-class (diversity.per_class)") from None
     used = np.unique(chosen)
-    pixels = vendi.pixel_rows(images.images, used)
+    pixels = vendi.pixel_rows(images.images, used, workers=arguments.threads - 1)
 
     def raw(indices: np.ndarray) -> tuple[np.ndarray, None]:
         return pixels[np.searchsorted(used, indices)], None
@@ -283,7 +284,8 @@ def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
 
     size = arguments.image_size or embedding.default_size(images.images)
     model, mean, std = embedding.load(arguments.embedding, size, arguments.device)
-    return lambda members, indices: embedding.embed(members.images, indices, model, size, mean, std, arguments.device)
+    how = (model, size, mean, std, arguments.device, arguments.threads - 1)
+    return lambda members, indices: embedding.embed(members.images, indices, *how)
 
 
 def _sources(folder: Path, images: ImageSet) -> np.ndarray:

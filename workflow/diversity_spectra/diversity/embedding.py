@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diversity_spectra import imageset
 from diversity_spectra.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def embed(
     mean: Sequence[float],
     std: Sequence[float],
     device: str = "cpu",
+    workers: int = 0,
 ) -> np.ndarray:
     """Features (len(indices), d) float32 of images (N, H, W, C) uint8, read in batches, so images may be a memory map.
+
+    So many `workers` make images that are made when they are read.
 
     Grey images are repeated to three channels; images are resized (bilinear, antialiased) to image_size x image_size
     px, scaled to [0, 1] and standardised with mean and std. `model` maps (b, 3, s, s) to (b, d). Raises UserError for
@@ -68,18 +72,19 @@ def embed(
         raise UserError(f"an embedding takes images with 1 or 3 channels, these have {images.shape[3]}")
     shift, scale = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (mean, std))
 
-    def features(chosen: torch.Tensor) -> np.ndarray:
-        part = torch.from_numpy(images[chosen.numpy()]).to(device)
-        pixels = part.permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255  # b h w c -> b 3 h w
+    def features(part: torch.Tensor) -> torch.Tensor:
+        pixels = part.to(device).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255  # b h w c -> b 3 h w
         if pixels.shape[2:] != (image_size, image_size):
             pixels = interpolate(pixels, (image_size, image_size), mode="bilinear", antialias=True).clamp(0, 1)
         output = model((pixels - shift) / scale)
         if output.ndim != 2 or output.shape[1] == 0:
             raise UserError(f"the embedding gives features of shape {tuple(output.shape)}, not one vector an image")
-        return output.float().cpu().numpy()
+        return output.float()
 
+    batches = np.split(indices, range(BATCH, len(indices), BATCH))
     with torch.inference_mode():
-        return np.concatenate(in_memory(features, torch.as_tensor(indices).split(BATCH)))
+        made = in_memory(features, ((torch.from_numpy(part),) for part in imageset.read(images, batches, workers)))
+        return torch.cat(made).cpu().numpy()
 
 
 def default_size(images: np.ndarray) -> int:

@@ -20,10 +20,12 @@ import numpy as np
 from scipy import linalg
 from scipy.special import stdtrit
 
+from diversity_spectra import imageset
 from diversity_spectra.seeds import derive_seed
 
 ORDERS = (1.0, 2.0, math.inf)
 CONFIDENCE = 0.95
+PIECE = 256  # images read at a time
 BATCH = 4096  # rows held as float64 at a time: 100 MB at d = 3072
 
 
@@ -177,24 +179,26 @@ def score_table(
     return table
 
 
-def pixel_rows(images: np.ndarray, indices: np.ndarray | None = None, side: int = 32) -> np.ndarray:
+def pixel_rows(images: np.ndarray, indices: np.ndarray | None = None, side: int = 32, workers: int = 0) -> np.ndarray:
     """Images (N, H, W, C), all or those of indices (n,), as rows (n, d): uint8, or float32 where a side exceeds `side`.
 
     The paper's pixel kernel is defined at 32 px; larger images are averaged over square blocks, so that d stays small.
-    They are read in pieces: images may be a memory map larger than the memory.
+    They are read in pieces: images may be a memory map larger than the memory. So many `workers` make those that are made
+    when they are read.
     """
     indices = np.arange(len(images)) if indices is None else indices
     n, (height, width, channels) = len(indices), images.shape[1:]
     factor = math.ceil(max(height, width) / side)
+    pieces = imageset.read(images, np.split(indices, range(PIECE, n, PIECE)), workers)
     if factor <= 1:
-        return images[indices].reshape(n, -1)
+        return np.concatenate([piece.reshape(len(piece), -1) for piece in pieces])
     rows, columns = np.arange(0, height, factor), np.arange(0, width, factor)
     # Blocks at the far edges may be smaller: each is divided by its own number of pixels.
     area = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))[None, :, :, None]
     reduced = np.empty((n, len(rows), len(columns), channels), dtype=np.float32)
-    for start in range(0, n, 256):
-        sums = np.add.reduceat(images[indices[start : start + 256]], rows, axis=1, dtype=np.float32)
-        reduced[start : start + 256] = np.add.reduceat(sums, columns, axis=2) / area
+    for start, piece in zip(range(0, n, PIECE), pieces, strict=True):
+        sums = np.add.reduceat(piece, rows, axis=1, dtype=np.float32)
+        reduced[start : start + PIECE] = np.add.reduceat(sums, columns, axis=2) / area
     return reduced.reshape(n, -1)
 
 

@@ -95,8 +95,9 @@ def predict(model, images: imageset.ImageSet, network: Network, device) -> np.nd
         model = model.to(memory_format=torch.channels_last)
     batches = Images(images.images, images.labels, network, models.normalisation(model), device)
 
-    def logits(indices: torch.Tensor) -> torch.Tensor:
-        return model(batches.batch(indices)[0]).float().cpu()
+    def logits(indices: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
+        return model(batches.batch(indices, pixels=pixels)[0]).float()
 
     with torch.inference_mode():
-        return torch.cat(in_memory(logits, torch.arange(len(images)).split(BATCH))).numpy()
+        parts = in_memory(logits, batches.ahead(torch.arange(len(images)).split(BATCH)))
+        return torch.cat(parts).cpu().numpy()

@@ -115,7 +115,9 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         model = models.create(network, len(train_set.classes), weights, recipe.dropout, recipe.dropout_where).to(device)
         if network.channels == 3:
             model = model.to(memory_format=torch.channels_last)
-        images = Images(train_set.images, train_set.labels, network, models.normalisation(model), device)
+        # One core of the job goes to the training itself.
+        workers = arguments.threads - 1
+        images = Images(train_set.images, train_set.labels, network, models.normalisation(model), device, workers)
         places = models.dropout_places(model, network)
         if recipe.compile:
             model.compile()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch.nn import functional
 
+from diversity_spectra import devices, imageset
 from diversity_spectra.finetune.job import Network
 
-ON_DEVICE_BYTES = 2 * 2**30
+AHEAD = 2  # batches that are read while the device works on one
 
 
 class Images:
     """Images (N, H, W, C) uint8 as batches (B, channels, side, side) float32 on a device.
 
-    Sets that fit are moved once, as the uint8 they are; larger ones are read from the memory map batch by batch.
-    Either way a batch has the same bits.
+    Sets that fit are moved once, as the uint8 they are; of larger ones, and of those that are made when they are read, a
+    thread reads batches ahead. Either way a batch has the same bits. fresh: rows beyond N are images too, of later epochs.
+    workers: processes that make images.
     """
 
     def __init__(
@@ -25,9 +31,12 @@ class Images:
         network: Network,
         normalisation: tuple[tuple[float, ...], tuple[float, ...]],
         device: torch.device,
+        workers: int = 0,
     ):
-        self.source = images
-        self.held = torch.from_numpy(np.array(images)).to(device) if images.nbytes <= ON_DEVICE_BYTES else None
+        self.source, self.workers = images, workers
+        self.fresh = getattr(images, "fresh", False)
+        held = isinstance(images, np.ndarray) and images.nbytes <= devices.room(device)
+        self.held = torch.from_numpy(np.array(images)).to(device) if held else None
         self.labels = torch.from_numpy(np.array(labels)).to(device)
         self.side, self.resize, self.channels = network.image_size, network.resize, network.channels
         self.device = device
@@ -40,20 +49,47 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: torch.Tensor, flipped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels at `indices` (B,) int64 on the CPU; those marked in `flipped` (B,) bool are mirrored."""
+    def ahead(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Each of `batches` of rows (B,) int64 with its pixels (B, H, W, C) uint8 on the device; None where all are held.
+
+        Images that no process makes are made when they are asked for: making them draws from the stream of the reader.
+        """
         if self.held is not None:
-            indices = indices.to(self.device)
-            pixels = self.held[indices]
+            yield from ((rows, None) for rows in batches)
+            return
+        waiting: deque[torch.Tensor] = deque()
+
+        def sorted_rows() -> Iterator[np.ndarray]:
+            for rows in batches:
+                waiting.append(rows)
+                yield np.sort(rows.numpy())  # reads go through the file once
+
+        pixels = imageset.read(self.source, sorted_rows(), self.workers)
+        if isinstance(self.source, np.ndarray) or self.workers:
+            pixels = _prefetched(pixels, self.device)
         else:
-            # Sorted reads go through the file once; the order is put back afterwards.
-            order = torch.argsort(indices)
-            read = torch.from_numpy(self.source[indices[order].numpy()])
-            pixels = read[torch.argsort(order)].to(self.device, non_blocking=True)
-        labels = self.labels[indices.to(self.device)]
+            pixels = (torch.from_numpy(part).to(self.device) for part in pixels)
+        for part in pixels:
+            rows = waiting.popleft()
+            yield rows, part[torch.argsort(torch.argsort(rows, stable=True)).to(self.device, non_blocking=True)]
+
+    def batch(
+        self, indices: torch.Tensor, flipped: torch.Tensor | None = None, pixels: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels at rows `indices` (B,) int64; those marked in `flipped` (B,) bool are mirrored.
+
+        pixels: of these rows, as `ahead` gives them; left out, they are read.
+        """
+        if pixels is None and self.held is None:
+            ((_, pixels),) = self.ahead([indices.cpu()])
+        indices = indices.to(self.device, non_blocking=True)
+        if pixels is None:
+            pixels = self.held[indices]
+        labels = self.labels[indices % len(self) if self.fresh else indices]
         images = pixels.permute(0, 3, 1, 2).float()  # (B, C, H, W)
         if flipped is not None:
-            images = torch.where(flipped.to(self.device).view(-1, 1, 1, 1), images.flip(3), images)
+            flipped = flipped.to(self.device, non_blocking=True).view(-1, 1, 1, 1)
+            images = torch.where(flipped, images.flip(3), images)
         if images.shape[1] != self.channels:
             images = images.expand(-1, 3, -1, -1) if self.channels == 3 else images.mean(1, keepdim=True)
         height, width = images.shape[-2:]
@@ -69,3 +105,25 @@ class Images:
         if self.channels == 3:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
+
+
+def _prefetched(batches: Iterator[np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+    """Arrays as tensors on the device, read by a thread; on their way to a GPU through pinned memory, beside its work."""
+
+    def read() -> torch.Tensor | None:
+        part = next(batches, None)
+        return part if part is None else _pinned(torch.from_numpy(part), device)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(read) for _ in range(AHEAD))
+        while (part := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(read))
+            yield part.to(device, non_blocking=True)
+
+
+def _pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """For a GPU in pinned memory, which torch's allocator gives to the next batch once this one is copied."""
+    if device.type != "cuda":
+        return tensor
+    torch.cuda.set_device(device)  # of this thread
+    return tensor.pin_memory()

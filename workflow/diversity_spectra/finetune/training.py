@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -150,23 +152,22 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     # The first step takes the memory of all. One that fails half-way has changed weights, statistics or the optimiser.
     before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     clock = time.monotonic()
-    order, epoch = None, -1
     record_every = max(1, steps // RECORDS)
-    with resume.watching():
-        step = start
-        while step < steps:
-            indices, order, epoch = _indices(step, batch, len(images), seed, order, epoch, weights)
-            rate = learning_rate(step, recipe)
+    with resume.watching(), closing(images.ahead(batches(images, recipe, seed, start, weights))) as read:
+        for step, (indices, pixels) in enumerate(read, start + 1):
+            rate = learning_rate(step - 1, recipe)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["lr_scale"]
-            # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
-            devices.seed(derive_seed(seed, "step", step), device)
-            flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
-            try:
-                loss, hits = _step(model, optimiser, scaler, images, indices, flipped, mix, outcome.micro_batch, recipe)
-            except torch.OutOfMemoryError:
-                loss = None
-            if loss is None:
+            loss = None
+            while loss is None:
+                # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
+                devices.seed(derive_seed(seed, "step", step - 1), device)
+                flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
+                with suppress(torch.OutOfMemoryError):
+                    loss, hits = _step(
+                        model, optimiser, scaler, images, indices, pixels, flipped, mix, outcome.micro_batch, recipe
+                    )
+                    continue
                 # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
                 torch.cuda.empty_cache()
                 outcome.micro_batch = _smaller(model, outcome.micro_batch, recipe)
@@ -175,12 +176,10 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
                     scaler = _again(scaler, device)
                     if not state:
                         optimiser.state.clear()
-                continue
             before = None
             if average:
                 average.update_parameters(model)
             losses, correct, since = losses + loss, correct + hits, since + 1
-            step += 1
             last = step == steps
             if step % record_every == 0 or last:
                 mean_loss = float(losses) / since
@@ -256,6 +255,7 @@ def _step(
     scaler: torch.amp.GradScaler,
     images: Images,
     indices: torch.Tensor,
+    pixels: torch.Tensor | None,
     flipped: torch.Tensor | None,
     mix: v2.Transform | None,
     micro: int,
@@ -266,7 +266,8 @@ def _step(
     loss_sum, hits = 0.0, 0
     for start in range(0, len(indices), micro):
         part = slice(start, start + micro)
-        batch, labels = images.batch(indices[part], None if flipped is None else flipped[part])
+        given = (each if each is None else each[part] for each in (flipped, pixels))
+        batch, labels = images.batch(indices[part], *given)
         batch, targets = (
             mix(batch, labels) if mix else (batch, labels)
         )  # targets: (B,) or, of mixed images, (B, classes)
@@ -286,26 +287,25 @@ def _step(
     return loss_sum, hits
 
 
-def _indices(
-    step: int,
-    batch: int,
-    images: int,
-    seed: int,
-    order: torch.Tensor | None,
-    epoch: int,
-    weights: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Images of one step: consecutive pieces of the epochs' permutations, joined where an epoch ends inside a batch."""
-    pieces = []
-    position, wanted = step * batch, batch
-    while wanted:
-        if position // images != epoch or order is None:
-            epoch = position // images
-            order = epoch_order(images, epoch, seed, weights)
-        piece = order[position % images :][:wanted]
-        pieces.append(piece)
-        position, wanted = position + len(piece), wanted - len(piece)
-    return torch.cat(pieces), order, epoch
+def batches(
+    images: Images, recipe: Training, seed: int, start: int = 0, weights: torch.Tensor | None = None
+) -> Iterator[torch.Tensor]:
+    """Rows (B,) of the images of each step from `start` on: pieces of the epochs' permutations, joined where one ends.
+
+    They lie where the images do, so that no step waits for a copy.
+    """
+    device = images.device if images.held is not None else torch.device("cpu")
+    order, epoch = torch.empty(0), -1
+    for step in range(start, recipe.steps):
+        pieces, position, wanted = [], step * recipe.batch_size, recipe.batch_size
+        while wanted:
+            if position // len(images) != epoch:
+                epoch = position // len(images)
+                order = epoch_order(len(images), epoch, seed, weights).to(device)
+                order += epoch * len(images) if images.fresh else 0
+            pieces.append(order[position % len(images) :][:wanted])
+            position, wanted = position + len(pieces[-1]), wanted - len(pieces[-1])
+        yield torch.cat(pieces)
 
 
 def _train_mode(model: nn.Module, freeze_norm: bool) -> None:

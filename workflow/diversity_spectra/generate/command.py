@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,6 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_device, add_job, add_threads, log, publish, read_job
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
 from diversity_spectra.generate.kind import Generator
-from diversity_spectra.work import npy_shape
-
-if TYPE_CHECKING:
-    from diversity_spectra.resume import Resume
 
 EXAMPLE = """example:
   diversity-spectra generate train --job '{"settings": {"source": {"kind": "ddpm", "train_steps": 100}},
@@ -79,7 +74,8 @@ def _sample(arguments: argparse.Namespace) -> None:
         shard, shards = job.shard
         # Image i shows class i modulo the number of classes, so every prefix of the set is balanced.
         indices = np.arange(source.count(real))[shard::shards]
-        rows, images = _drawn_before(resume, (len(indices), *real.images.shape[1:]))
+        state, images = resume.images((len(indices), *real.images.shape[1:]))
+        rows = state["rows"] if state else []
         with resume.watching():
             for piece in pieces(indices[len(rows) :], arguments.batch_size, source.tile):
                 images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
@@ -94,15 +90,6 @@ def _sample(arguments: argparse.Namespace) -> None:
         _save(result.folder, images, rows, real, job.source)
         result.facts["resumed"] = resume.resumed
     resume.clear()
-
-
-def _drawn_before(resume: Resume, shape: tuple[int, int, int, int]) -> tuple[list[dict], np.ndarray]:
-    """Manifest rows of the images that are drawn already, and the memory map (N, H, W, C) that holds them, beside the state."""
-    folder = resume.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if (state := resume.load()) and npy_shape(folder / "images.npy") == shape:
-        return state["rows"], np.load(folder / "images.npy", mmap_mode="r+", allow_pickle=False)
-    return [], imageset.new_images(folder, shape)
 
 
 def _join(arguments: argparse.Namespace) -> None:

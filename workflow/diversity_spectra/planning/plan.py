@@ -169,6 +169,7 @@ def _plan_training_set(made: Plan, recipe: DataRecipe, train: Prepare, generated
                 name=recipe.name,
                 recipe=recipe,
                 copies=copies,
+                materialise=made.config.execution.materialise,
                 seed=made.config.seed,
                 images=train.out,
                 synthetic=synthetic,

@@ -140,7 +140,9 @@ class _Opened:
             job.place and index not in self.again and (self._there(job.place, job) or self._there(job.out, job))
         ):
             return {}
-        return job.reads(folders)
+        read = job.reads(folders)
+        behind = [self.parts[self.maker[folder]][0].behind() for folder in read if folder in self.maker]
+        return {folder: files for made in (*behind, read) for folder, files in made.items()}
 
     def _open(self, index: int, folder: str) -> None:
         queue = [(index, folder)]

@@ -19,6 +19,7 @@ from diversity_spectra.report.sections.spectra import PRETRAINED, esd_conditions
 from diversity_spectra.report.style import Palette
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.tables import read_table
+from diversity_spectra.work import set_shape
 
 NEEDED = ("runs", "conditions")
 CLASSES = 10  # of which samples are shown
@@ -69,7 +70,7 @@ def _samples(images: dict[str, str]) -> tuple[Samples, ...]:
     """
     shown = []
     for name, folder in sorted(images.items(), key=lambda item: (item[0] != "plain", item[0] == "synthetic")):
-        if not Path(folder, "images.npy").exists():
+        if set_shape(Path(folder)) is None:
             log.warning("%s is not there any more: no samples of it are shown", folder)
             continue
         row = {"plain": ("real", "baseline", 2), "synthetic": ("synthetic", "synthetic", 3)}

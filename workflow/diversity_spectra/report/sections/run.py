@@ -131,7 +131,7 @@ def _split(material: Material) -> list[str]:
         runs = material.table("runs", made["name"])
         if "micro_batch" not in runs:
             continue
-        hit = runs[runs["micro_batch"] < made["batch_size"]]
+        hit = runs[runs["micro_batch"] < -(-made["batch_size"] // made.get("accumulate", 1))]
         if len(hit):
             sizes = sorted({*hit["micro_batch"].astype(int)})
             told_of.append(
