@@ -282,7 +282,7 @@ def has_pending(process: int, number: int) -> bool:
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
-def test_a_job_starts_half_a_second_after_an_empty_snakefile(tmp_path: Path) -> None:
+def test_a_job_starts_as_soon_as_one_of_an_empty_snakefile(tmp_path: Path) -> None:
     """Every job on a cluster parses the Snakefile again, twice, and plans nothing."""
     (tmp_path / "Snakefile").write_text('rule data:\n    output: "{item}"\n    shell: "touch {output}"\n')
     checkout = copy_checkout(tmp_path / "checkout")
@@ -291,8 +291,7 @@ def test_a_job_starts_half_a_second_after_an_empty_snakefile(tmp_path: Path) -> 
     empty = min(cpu_seconds(target, tmp_path) for _ in range(5))
     full = min(cpu_seconds(target, checkout.folder, "--configfiles", TINY) for _ in range(5))
     print(f"\na job's start: {full:.2f} s of CPU, {empty:.2f} s with an empty Snakefile")
-    # An empty start takes a second on an idle machine and longer on a busy one, by which the half second is scaled.
-    assert full - empty < 0.5 * empty
+    assert full < 1.3 * empty
 
 
 def cpu_seconds(item: str, folder: Path, *arguments: str) -> float:

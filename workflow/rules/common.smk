@@ -8,15 +8,24 @@ The plan reads them and asks Snakemake for what is missing, and for nothing else
 TARGETS, STEPS = [], {}
 
 try:
-    # This imports the kinds of augmentation, to which users add their own.
-    from diversity_spectra.planning import start
-    from diversity_spectra.planning.orders import Orders
-
     # A job on a cluster parses this again, and takes its order from the plan of the workflow that has sent it.
     if workflow.is_main_process:
+        # This imports the kinds of augmentation, to which users add their own.
+        from diversity_spectra.planning import start
+        from diversity_spectra.planning.orders import orders
+
         READ = start.texts(workflow.configfiles)
         whole, again = start.asked_again(sys.argv)
         WORK = start.plan(workflow.configfiles, workflow.config_settings.config, again)
+        start.forget(WORK)
+        ordered = orders(WORK)
+        STEPS = {(step.job.kind, *step.wildcards): step for step in WORK.to_do}
+        TARGETS = [step.target for step in WORK.to_do if step.job.place]
+        TARGETS += [report(**figure) for figure in start.figures(WORK) if whole]
+        # Without any input Snakemake would run `all` itself; with one that is there it says there is nothing to be done.
+        TARGETS = TARGETS or [workflow.main_snakefile]
+    else:
+        from diversity_spectra.planning.order import written as ordered
 except ModuleNotFoundError as missing:
     raise WorkflowError(
         f"The Python of this Snakemake, {sys.executable}, lacks {missing.name}: run `make env` in the checkout, "
@@ -28,20 +37,10 @@ except UserError as error:
     sys.stderr.flush()
     os._exit(2)
 
-ORDERS = Orders()
-if workflow.is_main_process:
-    start.forget(WORK)
-    ORDERS = Orders(WORK)
-    STEPS = {(step.job.kind, *step.wildcards): step for step in WORK.to_do}
-    TARGETS = [step.target for step in WORK.to_do if step.job.place]
-    TARGETS += [report(**figure) for figure in start.figures(WORK) if whole]
-    # Without any input Snakemake would run `all` itself; with one that is there it says that there is nothing to be done.
-    TARGETS = TARGETS or [workflow.main_snakefile]
-
 
 def order(kind, wildcards):
     """How the job that the wildcards name is run."""
-    return ORDERS.of(kind, wildcards[0])
+    return ordered(kind, wildcards[0])
 
 
 def needs(kind):

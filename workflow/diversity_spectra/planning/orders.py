@@ -9,58 +9,37 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from diversity_spectra.config import Execution
-from diversity_spectra.jobs import CACHE, WEIGHTS, Job, RunsJob
+from diversity_spectra.jobs import WEIGHTS, Job, RunsJob
+from diversity_spectra.planning.order import FOLDER, Order
 from diversity_spectra.planning.steps import Work
 
-FOLDER = f"{CACHE}/.jobs"
 
+def orders(work: Work) -> Callable[[str, str], Order]:
+    """The orders of a plan, by kind and item; those of what is to do are written to their files."""
+    execution = work.experiments.execution
+    jobs = {(job.kind, job.item): job for job in work.jobs.values()}
+    readers: dict[str, list[str]] = {}  # of the weights of runs
+    for job in work.jobs.values():
+        if isinstance(job, RunsJob) and WEIGHTS in job.of_runs:
+            readers.setdefault(job.inputs["runs"], []).append(job.out)
 
-@dataclass(frozen=True)
-class Order:
-    """How a job is run. options: of its command, which change no result. blocks: of seeds that share a process."""
+    @cache
+    def order(kind: str, item: str) -> Order:
+        job = jobs[kind, item]
+        runs = job.inputs.get("runs") if isinstance(job, RunsJob) else None
+        others = sorted({*readers.get(runs, ())} - {job.out})
+        return _order(job, work.blocks.get(job.out, ()), others, execution)
 
-    file: str
-    options: str
-    threads: int
-    gpu: int
-    blocks: tuple[tuple[int, ...], ...] = ()
-
-    def command(self, seed: str | None) -> str:
-        """Arguments of the command, for the block of seeds that ends with what is asked for."""
-        block = next((block for block in self.blocks if seed and int(seed) in block), ())
-        seeds = ["--seeds", *map(str, block)] if block else []
-        return " ".join(filter(None, [shlex.join(["--job", self.file, *seeds]), self.options]))
-
-
-class Orders:
-    """The orders of a workflow: of the plan that it made, or, in a process that it started, as it has written them."""
-
-    def __init__(self, work: Work | None = None):
-        if work is None:
-            self.of = cache(_read)
-            return
-        execution = work.experiments.execution
-        jobs = {(job.kind, job.item): job for job in work.jobs.values()}
-        readers: dict[str, list[str]] = {}  # of the weights of runs
-        for job in work.jobs.values():
-            if isinstance(job, RunsJob) and WEIGHTS in job.of_runs:
-                readers.setdefault(job.inputs["runs"], []).append(job.out)
-
-        def order(kind: str, item: str) -> Order:
-            job = jobs[kind, item]
-            runs = job.inputs.get("runs") if isinstance(job, RunsJob) else None
-            others = sorted({*readers.get(runs, ())} - {job.out})
-            return _order(job, work.blocks.get(job.out, ()), others, execution)
-
-        self.of = cache(order)
-        for job in {step.job.out: step.job for step in work.to_do}.values():
-            _write(job, self.of(job.kind, job.item))
+    for job in {step.job.out: step.job for step in work.to_do}.values():
+        _write(job, order(job.kind, job.item))
+    return order
 
 
 def _order(job: Job, blocks: list[tuple[int, ...]], readers: list[str], execution: Execution) -> Order:
@@ -86,8 +65,3 @@ def _write(job: Job, order: Order) -> None:
             temporary = path.with_name(f".{path.name}-{os.getpid()}")
             temporary.write_text(text)
             temporary.replace(path)
-
-
-def _read(kind: str, item: str) -> Order:
-    order = json.loads(Path(f"{FOLDER}/{kind}/{item}.json").read_text())["order"]
-    return Order(**{**order, "blocks": tuple(map(tuple, order["blocks"]))})
