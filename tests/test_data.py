@@ -12,7 +12,7 @@ from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.data import digits, folder
 from diversity_spectra.data.corruptions import LEVELS, corrupt
-from diversity_spectra.data.job import Digits
+from diversity_spectra.data.job import Digits, ImageFolder
 from diversity_spectra.data.split import stratified
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical
@@ -137,6 +137,25 @@ def test_a_folder_becomes_train_and_test(tree: Path, tmp_path: Path) -> None:
     names = [set(imageset.read_manifest(tmp_path / split)["source"]) for split in ("train", "test")]
     assert not names[0] & names[1]
     assert np.bincount(test.labels).min() >= 3
+
+
+def test_classes_are_cut_to_a_list(tmp_path: Path) -> None:
+    """One domain to train on, another to test on, whose other classes are left out; sizes are known beforehand."""
+    for domain, shade in (("photo", 40), ("sketch", 200)):
+        for name in ("bus", "car", "train-set"):
+            (tmp_path / domain / name).mkdir(parents=True)
+            for index in range(6):
+                picture = np.full((9, 9, 3), shade + index, np.uint8)
+                picture[0, 0] = len(name), index, shade
+                Image.fromarray(picture).save(tmp_path / domain / name / f"{index}.png")
+    source = {"kind": "image_folder", "path": str(tmp_path / "photo"), "image_size": 8, "only": ["train-set", "bus"]}
+    test = make(tmp_path / "test", source, "test")
+    assert test.classes == ["train-set", "bus"]
+    planned = ImageFolder.model_validate(source)
+    assert planned.shape("test")[0] == len(test) and planned.names() == test.classes
+    shifted = {"kind": "image_folder", "path": str(tmp_path / "sketch"), "image_size": 8}
+    other = make(tmp_path / "other", shifted, "test", classes_of=str(tmp_path / "test"))
+    assert other.classes == test.classes and len(other) == 12 and other.images.min() >= 2
 
 
 def test_an_empty_class_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -11,11 +11,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from diversity_spectra.augment.job import Copies, Materialise
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import Condition, Conditions, expand
-from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits
+from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits, set_aside
 from diversity_spectra.data.tree import problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import HUB, WEIGHTS, Network, Recipe, Weights
+from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Recipe, Weights
 from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.report.job import Report
@@ -68,8 +68,8 @@ class TrainedModel(Recipe, Network):
 
     @model_validator(mode="after")
     def _embedded_weights(self) -> TrainedModel:
-        if self.weights == "embedded" and self.architecture != "tf_efficientnet_lite0":
-            raise ValueError("weights: embedded are those of tf_efficientnet_lite0")
+        if self.weights == "embedded" and self.architecture not in EMBEDDED:
+            raise ValueError(f"weights: embedded are those of {', '.join(EMBEDDED)}")
         return self
 
     @model_validator(mode="after")
@@ -180,6 +180,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _enough_images(self) -> Config:
         real = self.data.train_per_class
+        real = real and real - set_aside(self.data.validation_fraction, real)
         made = getattr(self.generator, "images_per_class", None)
         for name, images in (("data.train_per_class", real), ("generator.images_per_class", made)):
             if images and images < self.diversity.per_class:

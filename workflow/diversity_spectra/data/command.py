@@ -166,12 +166,12 @@ def _from_folder(
     there, shifted = layout(Path(source.path)), classes is not None
     root = there.test if there.test and split == "test" else there.train
     present = list_classes(root)
-    classes = classes or list_classes(there.train)
+    classes = classes or source.only or list_classes(there.train)
     missing, others = ([name for name in a if name not in b] for a, b in ((classes, present), (present, classes)))
     if missing and (not shifted or len(missing) == len(classes)):
         raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
     files, labels = list_images(root, classes)
-    notes = [f"{root}: not a class of the training images, left out: {', '.join(others)}"] if others else []
+    notes = [f"{root}: not a class of the training images, left out: {_first(others)}"] if others else []
     if not shifted:
         parts = _folder_parts(source, labels, seed, classes, there.test is not None)
         if split == "train":

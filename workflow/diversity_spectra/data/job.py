@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from diversity_spectra.data.tree import counts, layout, share
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import IMAGE_SET, Input, Job
-from diversity_spectra.settings import Absent, Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key
+from diversity_spectra.settings import Absent, Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key, unique
 from diversity_spectra.work import Sets, Shape, Work, npy_shape
 
 # torchvision's own sets: training images, test images, side in pixels, channels, classes.
@@ -168,9 +168,12 @@ class ImageFolder(Divided):
     fit: Annotated[Fit, Absent("crop")] = key(
         "crop", description="how they become square: crop to the centre, pad with black, or squash"
     )
+    only: Annotated[list[Annotated[str, Field(min_length=1)]], Absent([]), AfterValidator(unique)] = key(
+        [], description="classes to keep, in this order; empty = all"
+    )
     test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test part")
 
-    READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "test_fraction")
+    READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "only", "test_fraction")
 
     def _divided(self) -> tuple[dict[str, int], dict[str, int]]:
         """Images of each class to train on (the pool among them), and to test on."""
@@ -179,6 +182,7 @@ class ImageFolder(Divided):
         except UserError:
             return {}, {}
         found = counts(there.train)
+        found = {name: found.get(name, 0) for name in self.only or found}
         if there.test:
             tested = counts(there.test)
             return found, {name: tested.get(name, 0) for name in found}

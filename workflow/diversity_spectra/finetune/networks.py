@@ -37,4 +37,23 @@ class MultilayerPerceptron(nn.Module):
         return {"blocks": r"^fc(\d+)"}
 
 
-NETWORKS = {"mlp_small": MultilayerPerceptron}
+def resnet18_small(
+    num_classes: int, in_chans: int, img_size: int, drop_rate: float = 0.0, **options: object
+) -> nn.Module:
+    """timm's ResNet-18 with the stem of He et al. (2016, arXiv 1512.03385, section 4.2) for images of 32 pixels.
+
+    A 3 x 3 convolution of stride 1 in place of the 7 x 7 one of stride 2, and no pooling after it.
+    """
+    import timm
+
+    model = timm.create_model("resnet18", num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, **options)
+    model.conv1 = nn.Conv2d(in_chans, model.conv1.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model
+
+
+NETWORKS = {
+    "mlp_small": MultilayerPerceptron,
+    "resnet18_small": resnet18_small,
+}
