@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import worlds
+from scipy import stats
 from threadpoolctl import threadpool_limits
 from worlds import world
 
 from diversity_spectra.cli import main
 from diversity_spectra.compare.features import BULK_MEASURES, TAIL_MEASURES, collect
 from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.relation import rank_correlation, relation_table
 from diversity_spectra.compare.study import OUTPUTS, compare
-from diversity_spectra.compare.validation import rank_correlation
 from diversity_spectra.errors import UserError
 
 FAST = Options(bootstrap=200, permutations=200, robustness=False)
@@ -202,12 +203,12 @@ def test_intervals_of_rank_correlations_cover_and_have_a_width():
     covered = 0
     for _ in range(400):
         pair = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 10)
-        estimate, low, high = rank_correlation(pair, 0.05)
+        estimate, low, high, _ = rank_correlation(pair, 0.05)
         assert estimate == pytest.approx(pd.DataFrame(pair).corr(method="spearman").iloc[0, 1])
         covered += low <= truth <= high
     assert 0.91 <= covered / 400 <= 0.98
     equal = np.arange(8.0)[:, None] + [0, 1]
-    assert rank_correlation(equal, 0.05) == pytest.approx((1, 0.87, 1), abs=0.02)
+    assert rank_correlation(equal, 0.05)[:3] == pytest.approx((1, 0.87, 1), abs=0.02)
     assert np.isnan(rank_correlation(equal[:4], 0.05)[1:]).all()
 
 
@@ -241,3 +242,30 @@ def test_default_sized_experiment_is_fast(monkeypatch):
         start = time.process_time()
         compare(big, Options())
         assert time.process_time() - start < 40
+
+
+def test_diversity_that_acts_through_the_loss_alone_is_told_from_one_that_does_not() -> None:
+    """Twenty conditions: in one world the shift follows diversity, in the other both follow the training loss."""
+    rng = np.random.default_rng(0)
+    names = [f"c{index}" for index in range(20)]
+    metric = pd.DataFrame({"condition": names, "training_set": names, "family": "augmentation"})
+    metric = metric.assign(length_along_dropout=np.nan, length_along_weight_decay=np.nan)
+    for through_loss in (False, True):
+        loss = rng.normal(size=20)
+        gain = loss + 0.3 * rng.normal(size=20) if through_loss else rng.normal(size=20)
+        length = loss + 0.3 * rng.normal(size=20) if through_loss else gain + 0.3 * rng.normal(size=20)
+        runs = pd.DataFrame({"condition": names, "train_loss": loss})
+        table = relation_table(metric.assign(diversity_gain_pixel=gain, length=length), runs, "plain", Options())
+        row = table.set_index("shift").loc["length"]
+        assert row["correlation"] > 0.6 and row["low"] > 0 and row["q"] < 0.01 and row["slope_low"] > 0
+        assert (row["partial_low"] > 0.5) != through_loss
+        assert table.set_index("shift")["q"].notna().sum() == 1
+
+
+def test_a_partial_correlation_is_that_of_the_residuals() -> None:
+    rng = np.random.default_rng(1)
+    pair, other = rng.normal(size=(12, 2)), rng.normal(size=12)
+    ranks = stats.rankdata(np.column_stack([pair, other]), axis=0)
+    left = [side - np.polyval(np.polyfit(ranks[:, 2], side, 1), ranks[:, 2]) for side in ranks[:, :2].T]
+    assert rank_correlation(pair, 0.05, other)[0] == pytest.approx(np.corrcoef(left)[0, 1])
+    assert np.isnan(rank_correlation(np.column_stack([pair[:, 0], other]), 0.05, other)).all()

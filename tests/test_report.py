@@ -23,7 +23,7 @@ from diversity_spectra.compare.study import compare
 from diversity_spectra.report import load, marks, page, sections, style, words
 from diversity_spectra.report.material import COMPARABLE, Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.report.section import Drawn
-from diversity_spectra.report.sections import answer, comparison, evaluation, gaps, metric, run
+from diversity_spectra.report.sections import answer, comparison, evaluation, gaps, metric, run, training
 from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -82,7 +82,11 @@ def material(tables: dict[str, pd.DataFrame]) -> Material:
         "models": [{"name": "mlp", "architecture": "mlp_small", "weights": "none", "batch_size": 5, "lr": 1e-3}],
         "compare": {"level": 0.05},
     }  # fmt: skip
-    return Material(tables, config, samples, {"mlp": spectra})
+    steps = [
+        (name, seed, step, 2.0 / step, 1 - 0.9 / step) for name in conditions for seed in (0, 1) for step in (1, 2, 4)
+    ]
+    histories = {"mlp": pd.DataFrame(steps, columns=["condition", "seed", "step", "loss", "accuracy"])}
+    return Material(tables, config, samples, {"mlp": spectra}, histories)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +196,9 @@ def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.Data
     material = Material(made)
     judged = {claim.letter: claim.judged[0].verdict for claim in answer.claims(material)}
     assert judged["b"] == judged["d"] == answer.NOT_ASKED != judged["c"]
-    assert "4 not in this experiment" in answer.lead(material)[0][1]
+    cells = answer.matrix(answer.claims(material))["mlp"]
+    assert [letter for letter, cell in cells.items() if cell.verdict == answer.NOT_ASKED] == ["a", "b", "d", "e"]
+    assert cells["c"].effect in cells["c"].sentence and "accuracy out of distribution" in cells["c"].sentence
     assert 'class="pill unasked">not in this experiment' in render(material, {})
     unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
     assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
@@ -435,17 +441,18 @@ def test_what_the_metric_predicts_is_said() -> None:
         for benefit in ("ood_accuracy", "calibration")
     ]
     table = pd.DataFrame(rows, columns=["scope", "predictor", "benefit", "correlation", "low", "high", "n"])
+    table["q"] = [0.5, 0.5, 0.03, 0.04]
     conditions = pd.DataFrame({"model": ["mlp"]})
 
     def said(table: pd.DataFrame) -> str:
         return metric.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
 
-    assert "9 conditions" in said(table) and "rank correlation contains 0 for gain in accuracy" in said(table)
+    assert "9 conditions" in said(table) and "cannot for gain in accuracy" in said(table)
     assert "Of 4 correlations" in said(table) and "shift of mean alpha and gain in accuracy" in said(table)
-    one = table.assign(correlation=0.1, low=-0.2, high=0.4)
+    one = table.assign(correlation=0.1, low=0.01, high=0.4, q=0.2)  # its own interval excludes 0, one of many
     assert "No predictor" in said(one)
-    one.loc[1, ["correlation", "low", "high"]] = 0.8, 0.5, 0.9
-    assert "excludes 0 for gain in calibration on the test set (0.80 [0.50, 0.90]) and contains 0 for" in said(one)
+    one.loc[1, ["correlation", "low", "high", "q"]] = 0.8, 0.5, 0.9, 0.01
+    assert "can be told from 0 for gain in calibration on the test set (0.80 [0.50, 0.90]) and cannot for" in said(one)
     assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, n=2)).startswith("With 2 conditions")
 
 
@@ -506,3 +513,47 @@ def test_figures_are_listed_once(material: Material) -> None:
     names = [figure.name for figure in sections.figures_of(["a", "b"])]
     assert len(names) == len(set(names)) == sum(1 + figure.per_model for figure in sections.FIGURES)
     assert material.models == ["mlp"]
+
+
+def test_a_network_that_has_not_learnt_is_said_first(tables: dict[str, pd.DataFrame]) -> None:
+    assert not training.warnings(Material(tables))
+    classes = Material(tables).classes
+    chance = tables["evaluation"].assign(accuracy=1 / classes + 0.01)
+    material = Material({**tables, "evaluation": chance})
+    (warning,) = training.warnings(material)
+    assert "mlp has learnt next to nothing" in warning and warning in html.unescape(render(material, {}))
+    early = tables["runs"].assign(train_accuracy=0.4)
+    assert "far from converged: 0.400" in training.warnings(Material({**tables, "runs": early}))[0]
+    one = tables["evaluation"].copy()
+    one.loc[one["condition"] == "dropout-0.5", "accuracy"] = 1 / classes
+    assert "under dropout 0.5:" in training.warnings(Material({**tables, "evaluation": one}))[0]
+
+
+def test_a_cosine_that_may_be_anything_is_not_a_number() -> None:
+    assert answer._by_name({"dropout": [1.0, -1.0, 1.0], "weight_decay": [0.5, 0.4, 0.6]}) == (
+        "dropout not determined, weight decay +0.50 [+0.40, +0.60]"
+    )
+
+
+def test_words_can_be_read_in_every_colour() -> None:
+    for palette in ("colorblind", "deep", "muted", "dark"):
+        assert all(style.contrast(style.Palette(palette).ink(family)) >= 4.5 for family in COMPARABLE)
+    assert style.contrast("#ffffff") == 1 and style.contrast("#000000") == pytest.approx(21)
+
+
+def test_a_large_page_takes_pixels_where_they_are_smaller(figures: dict[str, Drawn]) -> None:
+    one = next(iter(figures.values()))
+    heavy, light = (
+        Drawn(one.figure, "", "<svg>" + "x" * 100, pixels=b"png"),
+        Drawn(one.figure, "", "<svg/>", pixels=b"p" * 99),
+    )
+    assert page._data_uri(heavy, page.LARGEST).startswith("data:image/svg")
+    assert page._data_uri(heavy, page.LARGEST + 1).startswith("data:image/png")
+    assert page._data_uri(light, page.LARGEST + 1).startswith("data:image/svg")
+
+
+def test_training_sets_that_are_not_more_diverse_are_named(tables: dict[str, pd.DataFrame]) -> None:
+    gains = tables["metric"].assign(diversity_gain_pixel=0.5, diversity_gain_pixel_low=0.4)
+    gains.loc[gains["condition"] == "augmentation-rotation-15", "diversity_gain_pixel_low"] = -0.1
+    said = metric.not_diverse(Material({**tables, "metric": gains}), "mlp")
+    assert "pixels: 1 of 6 (rotation 15)" in said

@@ -33,6 +33,7 @@ TABLES = {
     "alignment": Table("a condition and what it is compared with", comparison.ALIGNMENT),
     "beyond": Table("a condition, and what of optimisation is projected out", comparison.BEYOND),
     "metric": Table("a condition other than the baseline", comparison.METRIC),
+    "relation": Table("a kernel, and a side of the shift", comparison.RELATION),
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),
     "robustness": Table("a claim about spectra, and a choice made otherwise", comparison.ROBUSTNESS),

@@ -202,6 +202,14 @@ METRIC = {
         "<shift, f> / |f|, f the direction of dropout: signed length along it",
         "compare.metric.signed_length",
     ),
+    "length_along_weight_decay{,_low,_high}": Column(
+        "noise sd", "the same along the direction of weight decay", "compare.metric.signed_length"
+    ),
+    "length": Column(
+        "noise sd",
+        "of the whole shift, cross-fitted; 0 where it is no longer than its noise",
+        "compare.metric.metric_table",
+    ),
     "diversity_gain_{pixel,pixel_centred}{,_low,_high}": DIVERSITY_GAIN,
     "diversity_gain_embedding{,_low,_high}": Column(
         DIVERSITY_GAIN.unit, "the same by the embedding", DIVERSITY_GAIN.source, WITH_EMBEDDING
@@ -243,12 +251,43 @@ VALIDATION = {
     "correlation": Column(
         "-1 to 1",
         "Spearman's, over conditions, of the predictor with the gain in the benefit",
-        "compare.validation.rank_correlation",
+        "compare.relation.rank_correlation",
     ),
     "{low,high}": Column(
-        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.validation.rank_correlation"
+        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.relation.rank_correlation"
     ),
     "n": Column("conditions", "conditions where both are known", "compare.validation.validation_table"),
+    "p": Column("0 to 1", "of the correlation, two-sided", "compare.relation.rank_correlation"),
+    "q": Column(
+        "0 to 1", "p after Benjamini and Hochberg over the scope's rows", "compare.validation.validation_table"
+    ),
+}
+RELATION = {
+    "model": MODEL,
+    "kernel": Column("", "of the Vendi score", "compare.relation.relation_table"),
+    "shift": Column(
+        "",
+        "`length_along_dropout`, `length_along_weight_decay` or `length`, of the table `metric`",
+        "compare.relation.relation_table",
+    ),
+    "n": Column(
+        "conditions", "conditions with another training set than the baseline", "compare.relation.relation_table"
+    ),
+    "slope{,_low,_high}": Column(
+        "noise sd", "of the shift on the gain in ln(Vendi), by Theil and Sen", "compare.relation.relation_table"
+    ),
+    "intercept": Column("noise sd", "of the same line", "compare.relation.relation_table"),
+    "correlation": Column("-1 to 1", "Spearman's, over conditions", "compare.relation.rank_correlation"),
+    "{low,high}": Column(
+        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.relation.rank_correlation"
+    ),
+    "p": Column("0 to 1", "two-sided", "compare.relation.rank_correlation"),
+    "partial{,_low,_high,_p}": Column(
+        "-1 to 1",
+        "the same with the change of the training loss taken out of both sides; empty where it is not known",
+        "compare.relation.rank_correlation",
+    ),
+    "q": Column("0 to 1", "p after Benjamini and Hochberg over all rows", "compare.relation.relation_table"),
 }
 
 CLAIMS = {

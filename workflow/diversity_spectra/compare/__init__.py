@@ -12,6 +12,7 @@ TABLES = (
     "alignment",
     "beyond",
     "metric",
+    "relation",
     "validation",
     "claims",
     "robustness",

@@ -32,7 +32,8 @@ def metric_table(
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
     strength swept, so the true equivalent may lie beyond. steps_equivalent, ...: likewise, the factor of the baseline's steps,
     where others were run. length_along_dropout: signed length of the shift along the
-    dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
+    dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other;
+    length_along_weight_decay: likewise. length: of the whole shift, 0 where it is no longer than its noise. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
     efficiency_<kernel>: length_along_dropout / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
     mean_alpha_shift: of `mean_alpha`, from the baseline. <benefit>_gain: over the baseline.
     """
@@ -62,6 +63,12 @@ def metric_table(
         direction = direction * np.nan
     table["length_along_dropout"], drawn_gain = signed_length(shift.unbiased, draws, direction)
     _add_interval(table, "length_along_dropout", drawn_gain, options.level)
+    decay = family_weights(families, "weight_decay")
+    if opposed(shift, families, "weight_decay", options.level):
+        decay = decay * np.nan
+    table["length_along_weight_decay"], drawn = signed_length(shift.unbiased, draws, decay)
+    _add_interval(table, "length_along_weight_decay", drawn, options.level)
+    table["length"] = np.sqrt(np.maximum(np.diagonal(shift.unbiased), 0.0))
     _add_diversity(table, drawn_gain, diversity, features.conditions["training_set"].iloc[0], options)
     table["mean_alpha_shift"] = table["condition"].map(
         alpha - alpha.get(features.conditions["condition"].iloc[0], np.nan)

@@ -17,6 +17,7 @@ from diversity_spectra.compare.layer_tables import layer_tables
 from diversity_spectra.compare.metric import mean_alpha, metric_table
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
+from diversity_spectra.compare.relation import relation_table
 from diversity_spectra.compare.robustness import robustness_table
 from diversity_spectra.compare.shift import shift_table
 from diversity_spectra.compare.validation import validation_table
@@ -29,7 +30,7 @@ INPUTS = {
     "evaluation": ["model", "condition", "seed", "set", "shift", "accuracy", "ece"],
     "spectra": ["model", "condition", "seed", "layer", "depth", "matrix"],
 }
-OUTPUTS = ("shift", "controls", "alignment", "beyond", "metric", "validation", "claims", "robustness")
+OUTPUTS = ("shift", "controls", "alignment", "beyond", "metric", "relation", "validation", "claims", "robustness")
 
 
 def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
@@ -89,7 +90,9 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
         result["metric"] = metric_table(
             features, shift, gains, tables["diversity"], mean_alpha(tables["spectra"]), options
         )
-        result["validation"] = validation_table(result["metric"], conditions["training_set"].iloc[0], options)
+        plain = conditions["training_set"].iloc[0]
+        result["relation"] = relation_table(result["metric"], tables["runs"], plain, options)
+        result["validation"] = validation_table(result["metric"], plain, options)
         for name in ("controls", "alignment", "beyond", "metric"):
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())

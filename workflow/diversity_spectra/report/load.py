@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.jobs import read_record
 from diversity_spectra.report.job import WriteReport
-from diversity_spectra.report.material import Material, Samples, Spectrum
+from diversity_spectra.report.material import Made, Material, Samples, Spectrum
 from diversity_spectra.report.sections.spectra import PRETRAINED, esd_conditions, esd_layers
 from diversity_spectra.report.style import Palette
 from diversity_spectra.report.words import condition as told
@@ -23,6 +25,7 @@ from diversity_spectra.work import set_shape
 
 NEEDED = ("runs", "conditions")
 CLASSES = 10  # of which samples are shown
+HISTORIES = 4  # runs of a condition whose training is shown
 TILE = 64  # pixels of a sample's side, at most
 
 
@@ -32,7 +35,9 @@ def material(job: WriteReport) -> Material:
     made = Material(tables, job.config, palette=Palette(job.look.palette))
     shown = _samples(job.images)
     spectra = {model: _spectra(made, model, job.spectra) for model in made.models}
-    return Material(tables, made.config, shown, spectra, made.palette)
+    return Material(
+        tables, made.config, shown, spectra, _histories(tables["runs"]), _made(tables["runs"], job.images), made.palette
+    )
 
 
 def tables_in(folder: Path, names: Iterable[str], needed: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -58,6 +63,38 @@ def _table(folder: Path, name: str) -> pd.DataFrame | None:
         if path.exists() and path.stat().st_size > 1:
             return read_table(path)
     return None
+
+
+# ---------------------------------------------------------------- training
+
+
+def _histories(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Loss and accuracy during training, by model, of the first runs of every condition that are still there."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    first = runs.sort_values("seed").groupby(["model", "condition"]).head(HISTORIES)
+    for run in first.to_dict("records"):
+        path = Path(str(run.get("folder", "")), "history.parquet")
+        if path.is_file():
+            rows = pd.read_parquet(path, columns=["step", "loss", "accuracy"])
+            parts.setdefault(run["model"], []).append(rows.assign(condition=run["condition"], seed=run["seed"]))
+    joined = {model: pd.concat(rows, ignore_index=True) for model, rows in parts.items()}
+    return {model: rows[rows["step"] > 0] for model, rows in joined.items()}
+
+
+def _made(runs: pd.DataFrame, images: dict[str, str]) -> Made | None:
+    """What the records of the trainings that are still there say of when and where; None where there are none."""
+    records = [read_record(Path(str(folder))) for folder in runs.get("folder", ())]
+    records = [found for found in records if found and found.get("started") and found.get("ended")]
+    if not records:
+        return None
+    times = [(datetime.fromisoformat(found["started"]), datetime.fromisoformat(found["ended"])) for found in records]
+    seconds = sum((end - start).total_seconds() for start, end in times)
+    first, last = min(start for start, _ in times), max(end for _, end in times)
+    devices = dict(Counter(str(found.get("device") or "none") for found in records).most_common())
+    sizes = {
+        told(name): len(imageset.load(folder)) for name, folder in images.items() if Path(folder, "images.npy").exists()
+    }
+    return Made(f"{first:%Y-%m-%d %H:%M}", f"{last:%Y-%m-%d %H:%M}", seconds / 3600, devices, sizes)
 
 
 # ---------------------------------------------------------------- images

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from diversity_spectra.report.material import CONTROLS, Material
-from diversity_spectra.report.style import INK, marker
+from diversity_spectra.report.style import INK, marker, readable
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import plain
 
@@ -75,5 +75,5 @@ def number_key(conditions: pd.DataFrame, numbers: dict[str, str]) -> dict[str, s
 def write_number(ax: Axes, label: str, x: float, y: float, colour: str) -> None:
     """The number of a kind beside its mark."""
     rim = [withStroke(linewidth=1.3, foreground="white")]  # readable on top of lines and other marks
-    style = {"fontsize": 6, "color": colour, "path_effects": rim, "zorder": 5}
+    style = {"fontsize": 6, "color": readable(colour), "path_effects": rim, "zorder": 5}
     ax.annotate(label.split(" ")[0], (x, y), (2.5, 2.5), textcoords="offset points", **style)

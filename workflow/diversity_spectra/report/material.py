@@ -19,6 +19,7 @@ from diversity_spectra.conditions import FAMILIES, of_role
 from diversity_spectra.report.style import Palette
 
 CONTROLS, MEASURES = of_role("control"), Options.measures
+REJECTED = 0.01  # p up to which a power law is refused, as in the column `warning` of the spectra
 COMPARABLE = tuple(name for name, family in FAMILIES.items() if family.role != "baseline")
 FALLING = tuple(name for name, kind in KINDS.items() if kind.falling)
 SCALES = tuple(name for name in MEASURES if COMPARED[name].log)  # these vary in proportion: averaged as logarithms
@@ -50,13 +51,32 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Made:
+    """When, how long and on what the runs were trained, as their records say. hours: of all trainings together.
+
+    devices: runs by device. images: of the sets of which samples are shown, by name.
+    """
+
+    first: str
+    last: str
+    hours: float
+    devices: dict[str, int]
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Material:
-    """All that the report is made from. spectra: by model; samples: in the order in which they are shown."""
+    """All that the report is made from. spectra: by model; samples: in the order in which they are shown.
+
+    histories: by model, a row per run and recorded step: condition, seed, step, loss, accuracy.
+    """
 
     tables: dict[str, pd.DataFrame]
     config: dict = field(default_factory=dict)
     samples: tuple[Samples, ...] = ()
     spectra: dict[str, list[Spectrum]] = field(default_factory=dict)
+    histories: dict[str, pd.DataFrame] = field(default_factory=dict)
+    made: Made | None = None
     palette: Palette = field(default_factory=Palette)
 
     @property
@@ -133,6 +153,19 @@ class Material:
         runs = pd.MultiIndex.from_frame(table[["condition", "seed"]])
         decayed = runs.isin(pd.MultiIndex.from_frame(corrected[["condition", "seed"]]))
         return table[(table["matrix"] == "dW") & ~decayed | (table["matrix"] == "dW_corrected")]
+
+    def rejected(self, model: str) -> str:
+        """How often a power law is refused where alpha was fitted, as a sentence; empty where that was not tested."""
+        table = self.spectra_of(model)
+        if "goodness_p" not in table or table["goodness_p"].isna().all():
+            return ""
+        p = table["goodness_p"].astype(float).dropna()
+        worst = table.assign(bad=table["goodness_p"].astype(float) <= REJECTED).groupby("layer")["bad"].mean()
+        where = f", most in {worst.idxmax()} ({worst.max():.0%})" if worst.max() > 0 and len(worst) > 1 else ""
+        return (
+            f"A power law is rejected (p <= {REJECTED:g}) in {(p <= REJECTED).mean():.0%} of {len(p)} fits of alpha{where}: there "
+            "alpha is a number, not an exponent."
+        )
 
     def measures(self, model: str) -> pd.DataFrame:
         """One row per run: each measure, mean over layers (geometric for ranks); NaN where the table has no such column.

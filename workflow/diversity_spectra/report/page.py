@@ -13,10 +13,14 @@ from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import SECTIONS
 
+LARGEST = 6_000_000  # characters of all SVGs of a page: base64 makes 8 MB of them
+
 
 def render(material: Material, drawn: Iterable[Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:
     """The whole page as text; equal arguments give equal text."""
-    shared = {"models": material.models, "confidence": material.confidence, "figures": list(drawn)}
+    drawn = list(drawn)
+    whole = sum(len(one.svg or "") for one in drawn)
+    shared = {"models": material.models, "confidence": material.confidence, "figures": drawn, "whole": whole}
     templates = environment()
     texts = [
         templates.get_template(f"sections/{section.name}.html.j2").render(shared | section.facts(material))
@@ -40,6 +44,12 @@ def environment(*folders: Path) -> jinja2.Environment:
     return environment
 
 
-def _data_uri(svg: str) -> str:
-    """An image that travels with the page. As an image it cannot run scripts or clash with another's ids."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _data_uri(drawn: Drawn, whole: int = 0) -> str:
+    """An image that travels with the page. As an image it cannot run scripts or clash with another's ids.
+
+    whole: characters of all figures of the page as SVG. Beyond what a page may have, those of which a PNG is smaller
+    are PNGs; the SVG lies beside the page in any case.
+    """
+    if whole > LARGEST and drawn.pixels and len(drawn.pixels) < len(drawn.svg):
+        return "data:image/png;base64," + base64.b64encode(drawn.pixels).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn.svg.encode()).decode()

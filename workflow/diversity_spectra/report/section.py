@@ -47,6 +47,7 @@ class Drawn:
     caption: str
     svg: str | None
     width: float = 7.5  # inches
+    pixels: bytes | None = None  # the same as PNG, for a page that would be too large
 
     @property
     def fact(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from diversity_spectra.report.section import Drawing
 from diversity_spectra.report.words import MINUS, plain
 
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
+HEAVY = 100_000  # characters of an SVG from which a PNG may be smaller
 WIDTH = 7.5  # inches: at this width the text prints at its own size
 
 # Background and ink of a verdict, as on the page, and its mark.
@@ -80,11 +82,33 @@ class Palette:
         place = FAMILIES[family].colour if family in FAMILIES else None
         return INK if place is None else mpl.colors.to_hex(sns.color_palette(self.name)[place])
 
+    def ink(self, family: str) -> str:
+        """Its colour for words: as much darker as they need to be read on white."""
+        return readable(self.colour(family))
+
     def shades(self, family: str, count: int) -> list[str]:
         """From light (weak) to the family's own colour (strong)."""
         own = np.array(mpl.colors.to_rgb(self.colour(family)))
         light = 0.35 * own + 0.65
         return [mpl.colors.to_hex(light + (own - light) * share) for share in np.linspace(1, 0, count)[::-1]]
+
+
+CONTRAST = 4.5  # of text with its background (WCAG 2.1, 1.4.3)
+
+
+def contrast(colour: str) -> float:
+    """Contrast of a colour with white, by WCAG 2.1: 1 to 21."""
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05))
+
+
+def readable(colour: str) -> str:
+    """The colour, darkened until its contrast with white is CONTRAST."""
+    channels = np.array(mpl.colors.to_rgb(colour))
+    while contrast(mpl.colors.to_hex(channels)) < CONTRAST:
+        channels = channels * 0.97
+    return mpl.colors.to_hex(channels)
 
 
 def marker(family: str) -> str:
@@ -126,7 +150,7 @@ def family_legend(
 def paint_ticks(axis, families: list[str], palette: Palette) -> None:
     """Give every tick label the colour of its family."""
     for label, family in zip(axis.get_ticklabels(), families, strict=True):
-        label.set_color(palette.colour(family))
+        label.set_color(palette.ink(family))
 
 
 def log_ticks(axis) -> None:
@@ -178,4 +202,15 @@ def keep(figure: section.Figure, drawing: Drawing, folder: Path, dpi: int) -> se
     """Write a figure's files, and say what the page needs of it."""
     made = drawing.figure or notice(drawing.caption)
     text = save(made, folder, figure.name, dpi)
-    return section.Drawn(figure, drawing.caption, text if drawing.figure else None, made.get_figwidth())
+    pixels = _few_colours(folder / f"{figure.name}.png") if len(text) > HEAVY else None
+    return section.Drawn(figure, drawing.caption, text if drawing.figure else None, made.get_figwidth(), pixels)
+
+
+def _few_colours(path: Path) -> bytes:
+    """A PNG at a third of its size: figures are flat colours."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(64).save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -18,11 +18,13 @@ from diversity_spectra.report.sections import (
     run,
     spectra,
     study,
+    training,
     words,
 )
 
 SECTIONS = tuple(
-    module.SECTION for module in (answer, run, words, data, evaluation, spectra, comparison, metric, study, gaps)
+    module.SECTION
+    for module in (answer, run, words, data, training, evaluation, spectra, comparison, metric, study, gaps)
 )
 FIGURES = tuple(figure for section in SECTIONS for figure in section.figures)
 

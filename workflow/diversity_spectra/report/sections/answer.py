@@ -12,6 +12,7 @@ import pandas as pd
 from diversity_spectra.compare.evidence import CONTRADICTED, INCONCLUSIVE, MIXED, SUPPORTED, Missing
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
+from diversity_spectra.report.sections.training import warnings
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, listing, plain, probability
 from diversity_spectra.report.words import condition as told
@@ -40,7 +41,7 @@ class Claim:
 
 
 def lead(material: Material) -> list[tuple[str, str]]:
-    """The answer in a few words per network."""
+    """Could the network see its controls, and what they cost it: a sentence per network."""
     answers = []
     for model in material.models:
         controls = material.table("controls", model)
@@ -61,12 +62,49 @@ def lead(material: Material) -> list[tuple[str, str]]:
         else:
             text = "no regulariser was run, so there is nothing to compare with"
         text += "".join(_costs(material, model, family) for family in dict.fromkeys(whole.get("family", ())))
-        claims = material.table("claims", model)
-        judged = verdicts(claims).value_counts() if len(claims) else {}
-        counts = [f"{judged[name]} {name}" for name in VERDICTS if name in judged]
-        text += f". Claims: {listing(counts)}." if counts else ". No claim was judged."
+        text += "." if len(material.table("claims", model)) else ". No claim was judged."
         answers.append((model, text[0].upper() + text[1:]))
     return answers
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One claim for one network on the first screen: the verdict, and a sentence with its number."""
+
+    verdict: str
+    effect: str
+    sentence: str
+
+
+def matrix(judged: list[Claim]) -> dict[str, dict[str, Cell]]:
+    """Verdicts by network and claim, as on the first screen: the pill, the number, and both in a sentence."""
+    cells: dict[str, dict[str, Cell]] = {}
+    for claim in judged:
+        words = WORDS[claim.letter]
+        for row in claim.judged:
+            known = row.effect not in (NOTHING, "not determined")
+            number = f", {words.unit} {row.effect}, {row.n} runs" if known else ""
+            why = "" if known or row.verdict == NOT_ASKED else f": {row.reason.partition(';')[0].rstrip('.')}"
+            text = f"{claim.statement.rstrip('.')}: {row.verdict}{number}{why}."
+            cells.setdefault(row.model, {})[claim.letter] = Cell(row.verdict, row.effect if known else "", text)
+    return cells
+
+
+def shorts(judged: list[Claim]) -> dict[str, str]:
+    """Every claim that was judged, in a few words."""
+    return {claim.letter: WORDS[claim.letter].short for claim in judged}
+
+
+def seen(material: Material) -> dict[str, dict[str, bool]]:
+    """By network and control: was it detected, over all its strengths?"""
+    table = material.table("controls")
+    whole = table[table["condition"] == ""] if len(table) else table
+    return {
+        model: {row.family: bool(row.detected) for row in whole[whole["model"] == model].itertuples()}
+        if len(whole)
+        else {}
+        for model in material.models
+    }
 
 
 def _costs(material: Material, model: str, family: str) -> str:
@@ -144,7 +182,9 @@ def claims(material: Material) -> list[Claim]:
             Judged(
                 row["model"],
                 row["told"],
-                interval(row["effect"], row["low"], row["high"], words.digits, sign=True),
+                _cosine([row["effect"], row["low"], row["high"]])
+                if letter == "a" and math.isfinite(row["effect"])
+                else interval(row["effect"], row["low"], row["high"], words.digits, sign=True),
                 str(int(row["n"])) if row["n"] else NOTHING,
                 words.reason(row) + _agreement(material, model, str(letter)),
             )
@@ -170,12 +210,15 @@ def _agreement(material: Material, model: str, letter: str) -> str:
 @dataclass(frozen=True)
 class Words:
     """How a claim is told. digits: of its effect. sentence: from the row and its details, where there is an estimate.
+    short: the claim in a few words. unit: what its effect is.
 
     Of a claim without one, the details say what is missing.
     """
 
     digits: int
     sentence: Callable[[dict, dict], str]
+    short: str
+    unit: str
 
     def reason(self, row: dict) -> str:
         """Why the verdict of a row of the table is what it is."""
@@ -224,7 +267,14 @@ def _families(details: dict, numbers: dict) -> str:
 
 
 def _by_name(numbers: dict) -> str:
-    return ", ".join(f"{plain(name)} {_numbers(triple)}" for name, triple in numbers.items())
+    """Cosines by name; of one whose interval is all that a cosine can be, that nothing is known."""
+    return ", ".join(f"{plain(name)} {_cosine(triple)}" for name, triple in numbers.items())
+
+
+def _cosine(triple: list[float | None]) -> str:
+    if None not in triple and triple[1] <= -0.995 and triple[2] >= 0.995:
+        return "not determined"
+    return _numbers(triple)
 
 
 def _synthetic_adds_most(row: dict, details: dict) -> str:
@@ -247,11 +297,11 @@ def _too_much_hurts(row: dict, details: dict) -> str:
 
 
 WORDS = {
-    "a": Words(2, _like_regularisers),
-    "b": Words(2, _more_like_dropout),
-    "c": Words(4, _synthetic_adds_most),
-    "d": Words(4, _too_much_hurts),
-    "e": Words(2, _unlike_optimisation),
+    "a": Words(2, _like_regularisers, "like a regulariser", "partial cosine"),
+    "b": Words(2, _more_like_dropout, "more like dropout than weight decay", "difference of cosines"),
+    "c": Words(4, _synthetic_adds_most, "synthetic data most diverse and most helpful", "accuracy out of distribution"),
+    "d": Words(4, _too_much_hurts, "too much synthetic data hurts", "test accuracy"),
+    "e": Words(2, _unlike_optimisation, "more than longer training", "share of the squared shifts"),
 }
 
 MISSING = {
@@ -318,10 +368,15 @@ def _numbers(triple: list[float | None], digits: int = 2) -> str:
 
 
 def facts(material: Material) -> dict[str, object]:
+    judged = claims(material)
     return {
         "lead": lead(material),
+        "warnings": warnings(material),
+        "matrix": matrix(judged),
+        "shorts": shorts(judged),
+        "seen": seen(material),
         "controls": controls(material),
-        "claims": claims(material),
+        "claims": judged,
         "level": material.level,
         "power": material.power,
     }

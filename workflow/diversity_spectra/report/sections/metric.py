@@ -9,10 +9,119 @@ from matplotlib.axes import Axes
 from diversity_spectra.report.marks import NUMBERS, number_key, numbered, write_number
 from diversity_spectra.report.material import CONTROLS, Material
 from diversity_spectra.report.section import Figure, Section
-from diversity_spectra.report.style import WIDTH, Drawing, canvas, family_legend, marker, zero_lines
+from diversity_spectra.report.style import MUTED, WIDTH, Drawing, canvas, family_legend, marker, zero_lines
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import BENEFITS, NOTHING, counted, interval, kernel, listing, plain
+from diversity_spectra.report.words import BENEFITS, NOTHING, counted, interval, kernel, listing, plain, probability
 from diversity_spectra.report.words import condition as told
+
+SHIFT_SIDES = {
+    "length_along_dropout": "along dropout",
+    "length_along_weight_decay": "along weight decay",
+    "length": "length of the whole shift",
+}
+
+
+def diversity_shift(material: Material, model: str) -> Drawing:
+    """The title question: kernels across, sides of the shift down; a mark per condition of data, with fit and correlation."""
+    table, relation = material.table("metric", model), material.table("relation", model)
+    if relation.empty or not np.isfinite(relation["correlation"]).any():
+        return Drawing(
+            "Diversity cannot be drawn against shift: it takes four conditions with other data, whose diversity was measured."
+        )
+    kernels = [name for name in dict.fromkeys(relation["kernel"]) if table[f"diversity_gain_{name}"].notna().any()]
+    sides = [name for name in SHIFT_SIDES if table[name].notna().any()]
+    conditions = material.conditions(model)
+    plain_set = conditions.loc[conditions["family"] == "baseline", "training_set"]
+    data = table[~table["training_set"].isin(plain_set) & (table["family"] != "checkpoint")]
+    figure, axes = canvas(WIDTH, 0.9 + 1.75 * len(sides), len(sides), len(kernels), sharex="col", sharey="row")
+    conditions = conditions[conditions["condition"].isin(data["condition"])]
+    numbers = numbered(conditions)
+    for row, side in zip(axes, sides, strict=True):
+        for ax, name in zip(row, kernels, strict=True):
+            gain = f"diversity_gain_{name}"
+            known = relation[(relation["kernel"] == name) & (relation["shift"] == side)].iloc[0]
+            ends = data[gain].dropna()
+            if np.isfinite(known["slope"]) and len(ends):
+                reach = np.array([ends.min(), ends.max()])
+                ax.plot(reach, known["intercept"] + known["slope"] * reach, color=MUTED, lw=0.9, zorder=1)
+            for one in data.to_dict("records"):
+                if not (np.isfinite(one[gain]) and np.isfinite(one[side])):
+                    continue
+                colour = material.palette.colour(one["family"])
+                ax.plot([one[f"{gain}_low"], one[f"{gain}_high"]], [one[side]] * 2, color=colour, lw=0.7, alpha=0.7)
+                if f"{side}_low" in one:
+                    ax.plot([one[gain]] * 2, [one[f"{side}_low"], one[f"{side}_high"]], color=colour, lw=0.7, alpha=0.7)
+                ax.plot(one[gain], one[side], marker(one["family"]), color=colour, ms=4, zorder=3)
+                write_number(ax, numbers.get(one["condition"], ""), one[gain], one[side], colour)
+            zero_lines(ax)
+            ax.set_title(_relation(known), fontsize=7)
+        row[0].set_ylabel(f"shift {SHIFT_SIDES[side]}" if side != "length" else SHIFT_SIDES[side])
+    for ax, name in zip(axes[-1], kernels, strict=True):
+        ax.set_xlabel(f"gain in ln(Vendi), {kernel(name)}")
+    kinds = number_key(conditions, numbers)
+    own = [name for name in material.families(model) if name in set(data["family"])]
+    family_legend(figure, material.palette, own, baseline=False, numbers=kinds)
+    n = counted(list(relation["n"]), "condition")
+    caption = (
+        "Do training sets that are more diverse move the spectra further, and along which regulariser? Each mark is a condition with "
+        f"other data than the plain set ({n}), with the {material.confidence} intervals of both numbers; right of 0: more diverse "
+        "than the plain set; shifts in run-to-run standard deviations. Grey: the line of Theil and Sen. Above each panel: Spearman's rank "
+        "correlation with its interval, and the same with the training loss taken out of both sides, since data that are harder to "
+        f"fit move the weights whether diverse or not. Tried: {len(relation)} correlations; q is corrected for that."
+    )
+    return Drawing(caption, figure)
+
+
+def _relation(row: pd.Series) -> str:
+    if not np.isfinite(row["correlation"]):
+        return "rank correlation: too few conditions"
+    plain_part = f"{interval(*row[['correlation', 'low', 'high']].astype(float), 2)}, q {probability(row['q'])}"
+    partial = interval(*row[["partial", "partial_low", "partial_high"]].astype(float), 2)
+    return f"{plain_part}\nless training loss: {partial}"
+
+
+def related(material: Material, model: str) -> str:
+    """The answer to the title question in words: which correlations of diversity with the shift pass the correction."""
+    table = material.table("relation", model)
+    if table.empty or table["q"].isna().all():
+        return ""
+    known = table[table["q"].notna()]
+    clear = known[known["q"] < material.level]
+    n = counted([known["n"].max()], "condition")
+    if clear.empty:
+        return (
+            f"Over {n} with other data, no correlation of the gain in diversity with the shift can be told from 0 after correction "
+            f"({len(known)} tried)."
+        )
+    told_rows = []
+    for row in clear.itertuples():
+        stays = (
+            "; it stays with the training loss taken out"
+            if row.partial_p < material.level and row.partial * row.correlation > 0
+            else ("; with the training loss taken out it cannot be told from 0" if np.isfinite(row.partial_p) else "")
+        )
+        numbers = interval(row.correlation, row.low, row.high, 2, sign=True)
+        told_rows.append(f"{kernel(row.kernel)}, {SHIFT_SIDES[row.shift]} {numbers}{stays}")
+    return f"Over {n} with other data, of {len(known)} rank correlations tried these pass the correction: {'. '.join(told_rows)}."
+
+
+def not_diverse(material: Material, model: str) -> str:
+    """Conditions of data whose training set is not more diverse than the plain one, by kernel."""
+    table = material.table("metric", model)
+    conditions = material.conditions(model)
+    plain_set = conditions.loc[conditions["family"] == "baseline", "training_set"]
+    data = table[~table["training_set"].isin(plain_set) & (table["family"] != "checkpoint")] if len(table) else table
+    parts = []
+    for column in (
+        name for name in data if name.startswith("diversity_gain_") and not name.endswith(("_low", "_high"))
+    ):
+        own = data[data[column].notna()]
+        known = own[f"{column}_low"].where(own[f"{column}_low"].notna(), own[column])
+        names = [told(name) for name in own.loc[known <= 0, "condition"]]
+        if len(own):
+            said = f"{len(names)} of {len(own)} ({listing(names)})" if names else f"none of {len(own)}"
+            parts.append(f"{kernel(column.removeprefix('diversity_gain_'))}: {said}")
+    return f"Training sets that are not more diverse than the plain one: {'; '.join(parts)}." if parts else ""
 
 
 def metric(material: Material, model: str) -> Drawing:
@@ -84,11 +193,11 @@ def _correlation(validation: pd.DataFrame, predictor: str, benefit: str) -> str:
 
 
 def gains(material: Material, model: str) -> Table:
-    """Equivalents, gains and efficiency of every condition."""
+    """Equivalents and gains of every condition. The ratio of gains stands in the table alone: its divisor passes through 0."""
     table = material.table("metric", model)
     if table.empty:
         return Table([], [])
-    kernels = [name.removeprefix("efficiency_") for name in table if name.startswith("efficiency_")]
+    kernels = [name.removeprefix("diversity_gain_") for name in table if name.startswith("diversity_gain_")]
     kernels = [name for name in kernels if f"{name}_low" in kernels]
     families = [family for family in CONTROLS if f"{family}_equivalent" in table]
     order = {name: place for place, name in enumerate(material.conditions(model)["condition"])}
@@ -101,14 +210,14 @@ def gains(material: Material, model: str) -> Table:
             cells += [f"at least {text}" if beyond else text, _interval(row, f"{family}_residual", 2)]
         cells.append(_interval(row, "length_along_dropout", 1))
         for name in kernels:
-            cells += [_interval(row, f"diversity_gain_{name}", 2), _interval(row, f"efficiency_{name}", 1)]
+            cells.append(_interval(row, f"diversity_gain_{name}", 2))
         rows.append(cells)
     head = ["condition", "runs"]
     for family in families:
         head += [f"{plain(family)} equivalent", f"left unexplained by {plain(family)}"]
     head.append("length along dropout")
     for name in kernels:
-        head += [f"diversity gain, {kernel(name)}", f"efficiency, {kernel(name)}"]
+        head.append(f"diversity gain, {kernel(name)}")
     return Table(head, rows)
 
 
@@ -140,19 +249,20 @@ def prediction(material: Material, model: str) -> str:
     known = table[table["low"].notna()]
     if known.empty:
         return f"With {counted([table['n'].max()], 'condition')} with other data than the baseline it cannot be said."
-    clear = (known["low"] > 0) | (known["high"] < 0)
+    clear = known["q"] < material.level if "q" in known else (known["low"] > 0) | (known["high"] < 0)
     own = known["predictor"] == "length_along_dropout"
     seen, unseen = ([_correlated(row) for _, row in known[own & side].iterrows()] for side in (clear, ~clear))
-    parts = [f"excludes 0 for {listing(seen)}"] * bool(seen) + [f"contains 0 for {listing(unseen)}"] * bool(unseen)
+    parts = [f"can be told from 0 for {listing(seen)}"] * bool(seen)
+    parts += [f"cannot for {listing(unseen)}"] * bool(unseen)
     text = (
-        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the interval of the "
-        f"length along dropout's rank correlation {' and '.join(parts) or 'is not known'}. "
+        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the rank correlation of the length "
+        f"along dropout, corrected for the number tried, {' and '.join(parts) or 'is not known'}. "
     )
     if not clear.any():
-        return f"{text}No predictor has a correlation whose interval excludes 0 ({len(known)} were tried)."
+        return f"{text}No predictor has a correlation that can be told from 0 ({len(known)} were tried)."
     best = known.loc[known["correlation"][clear].abs().idxmax()]
     return (
-        f"{text}Of {len(known)} correlations that were tried, the largest whose interval excludes 0 is that between "
+        f"{text}Of {len(known)} correlations that were tried, the largest that passes the correction is that between "
         f"{_predictor(best['predictor'])} and {_correlated(best)}."
     )
 
@@ -175,11 +285,19 @@ def _predictor(name: str) -> str:
 
 
 def facts(material: Material) -> dict[str, object]:
-    by_model = {"gains": gains, "validation": validation, "prediction": prediction}
+    by_model = {
+        "gains": gains, "validation": validation, "prediction": prediction, "related": related, "not_diverse": not_diverse,
+    }  # fmt: skip
     return {name: {model: made(material, model) for model in material.models} for name, made in by_model.items()}
 
 
 FIGURES = (
+    Figure(
+        "diversity_shift",
+        "Diversity against shift",
+        "shift along dropout, along weight decay and its length against the gain in diversity, by kernel",
+        diversity_shift,
+    ),
     Figure(
         "metric",
         "Metric against benefit",

@@ -11,7 +11,7 @@ from diversity_spectra.generate.kinds import KINDS as GENERATORS
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import NOTHING, counted, plain
+from diversity_spectra.report.words import NOTHING, counted, listing, plain
 from diversity_spectra.report.words import condition as told
 
 DATA = {
@@ -39,7 +39,26 @@ def summary(material: Material) -> list[tuple[str, str]]:
     facts += [("Memory", text) for text in _split(material)]
     if config:
         facts.append(("Synthetic images", generator(config)))
+    seeds = runs["seed"].nunique()
+    facts.append(("Seeds", f"{seeds} per network at most, from the root seed {config.get('seed', NOTHING)}."))
+    if made := material.made:
+        if made.images:
+            facts.append(
+                ("Sizes of the sets shown", f"{listing([f'{name} {n:,} images' for name, n in made.images.items()])}.")
+            )
+        devices = listing([f"{count} on {name}" for name, count in made.devices.items()])
+        facts.append(
+            (
+                "Trained",
+                f"from {made.first} to {made.last} UTC, {_hours(made.hours)} of training in all; runs: {devices}. Other tasks of "
+                "the machine count in it.",
+            )
+        )
     return facts
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.1f} minutes" if hours < 2 else f"{hours:.1f} hours"
 
 
 def generator(config: dict) -> str:

@@ -90,7 +90,7 @@ def esd(material: Material, model: str) -> Drawing:
             ax.grid(color=FAINT, lw=0.4)
             if position == 0:
                 ax.set_title(layer)
-        row[0].set_ylabel(f"{plain(family)}\ndensity per decade", color=material.palette.colour(family))
+        row[0].set_ylabel(f"{plain(family)}\ndensity per decade", color=material.palette.ink(family))
         handles = [
             Line2D([], [], color=colour, ls=dash, label=_alphas(name, layers, by_key))
             for name, (colour, dash) in lines.items()
@@ -114,7 +114,9 @@ def esd(material: Material, model: str) -> Drawing:
         f"selection{first}; baseline black. Each curve is one run (n = 1, seed 0), smoothed; dashed: the power law "
         "fitted to its tail, whose exponent alpha stands beside it. A line that moves left has a smaller matrix; a "
         "dashed line that falls less steeply means a heavier tail: a few directions "
-        "carry more." + (f" Not available: {listing(list(map(told, dropped)))}." if dropped else "")
+        "carry more. "
+        + material.rejected(model)
+        + (f" Not available: {listing(list(map(told, dropped)))}." if dropped else "")
     )
     return Drawing(caption, figure)
 
@@ -183,7 +185,7 @@ def dose_response(material: Material, model: str) -> Drawing:
             ax.set_xticks(range(len(group)), [])
             ax.grid(axis="y", color=FAINT, lw=0.5)
             if position == 0:
-                ax.set_title(plain(family), color=colour, fontsize=8.5 if len(group) > 2 else 7)
+                ax.set_title(plain(family), color=material.palette.ink(family), fontsize=8.5 if len(group) > 2 else 7)
             if position == len(shown) - 1:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
         row[0].set_ylabel(measure_name(name, matrix))
@@ -193,7 +195,7 @@ def dose_response(material: Material, model: str) -> Drawing:
         f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
         f"weakest left. Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} "
         "interval, variance pooled over conditions; lines join strengths of one kind. The grey band is the baseline. "
-        "A technique that acts on the spectra leaves the band, and further at greater strength."
+        f"A technique that acts on the spectra leaves the band, and further at greater strength. {material.rejected(model)}"
     )
     return Drawing(caption, figure)
 
@@ -293,7 +295,8 @@ def shifts(material: Material, model: str) -> Table:
 
 
 def facts(material: Material) -> dict[str, object]:
-    return {"shifts": {model: shifts(material, model) for model in material.models}}
+    fits = {model: material.rejected(model) for model in material.models}
+    return {"shifts": {model: shifts(material, model) for model in material.models}, "fits": fits}
 
 
 FIGURES = (
