@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +13,17 @@ import torch
 from conftest import ROOT, TINY
 from timm.optim import param_groups_layer_decay
 
+from diversity_spectra.cli import main
 from diversity_spectra.compare.features import collect
 from diversity_spectra.compare.gather import _of_layer
 from diversity_spectra.config import parse
 from diversity_spectra.config.experiment import TrainedModel
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune import layerwise, models, training
+from diversity_spectra.finetune.command import _recipe
 from diversity_spectra.finetune.images import Images
-from diversity_spectra.finetune.job import WITHOUT_LAYERS, Network, Training, architectures
+from diversity_spectra.finetune.job import WITHOUT_LAYERS, Finetune, Network, Training, architectures
+from diversity_spectra.jobs import canonical
 from diversity_spectra.planning.plan import plan
 from diversity_spectra.settings import ConfigError, read_yaml, validate
 
@@ -198,3 +203,77 @@ def test_defaults_of_settings_that_came_later_leave_keys_as_they_are() -> None:
     later = {"trained_blocks": None, "layer_decay": 1.0, "balanced": False, "accumulate": 1}
     assert not set(later) & set(recipe(**later).identity({}))
     assert set(later) <= set(recipe(trained_blocks=1, layer_decay=0.5, balanced=True, accumulate=2).identity({}))
+
+
+# ---------------------------------------------------------------- the choice of a learning rate
+
+
+def tuned_config(**tune: object) -> dict:
+    config = read_yaml(ROOT / TINY)
+    model = {**config["models"][1], "tune": {"lr": [1e-3, 1e-2], **tune}}
+    return {**config, "data": {**config["data"], "validation_fraction": 0.25}, "models": [model]}
+
+
+def test_a_learning_rate_is_chosen_on_images_set_aside_before_all_runs() -> None:
+    made = plan(parse(tuned_config()))
+    assert [trials.lr for trials in made.trials] == [1e-3, 1e-2] and all(
+        len(trials.seeds) == 2 for trials in made.trials
+    )
+    (choice,) = made.of_kind("choose")
+    for trials in made.trials:
+        assert trials.evaluate.sets == {"validation": made.validation.out}, "no test set"
+        plain = made.runs[0].finetune
+        assert trials.finetune.train == plain.train and trials.finetune.seed != plain.seed
+        assert trials.finetune.training.dropout == trials.finetune.training.weight_decay == 0
+    assert all(run.finetune.tuned == choice.out for run in made.runs)
+    assert made.validation.out not in {folder for run in made.runs for folder in run.evaluate.sets.values()}
+    assert not any("tune" in job.name for kind in ("compare", "gather") for job in made.of_kind(kind))
+    order = [job.out for job in made.jobs]
+    assert order.index(made.trials[1].evaluate.out) < order.index(choice.out) < order.index(made.runs[0].finetune.out)
+
+
+def test_without_images_set_aside_nothing_is_tuned() -> None:
+    config = tuned_config()
+    with pytest.raises(ConfigError, match=r"tuned on images set aside, but data\.validation_fraction is 0"):
+        parse({**config, "data": {**config["data"], "validation_fraction": 0.0}})
+    for rates, message in (([1e-3], "at least 2"), ([1e-3, 1e-3], "listed twice"), ([1e-3, 0.0], "greater than 0")):
+        with pytest.raises(ConfigError, match=message):
+            parse(tuned_config(lr=rates))
+    plain = {**tuned_config(), "models": [{**tuned_config()["models"][0], "tune": None}]}
+    assert all(run.finetune.tuned is None and "tuned" not in run.finetune.inputs for run in plan(parse(plain)).runs)
+
+
+def chosen(folder: Path, scores: dict[float, list[tuple[float, float]]]) -> int:
+    trials = []
+    for rate, runs in scores.items():
+        for seed, (accuracy, nll) in enumerate(runs):
+            out = folder / f"{rate}-{seed}"
+            out.mkdir(parents=True)
+            row = {"set": "validation", "accuracy": accuracy, "nll": nll}
+            pd.DataFrame([row]).to_parquet(out / "metrics.parquet")
+            trials.append({"lr": rate, "evaluate": str(out)})
+    job = {"stage": "choose", "settings": {"lr": 0.2}, "inputs": {"trials": trials}, "out": str(folder / "choice")}
+    return main(["finetune", "choose", "--job", canonical(job)])
+
+
+def test_the_best_mean_accuracy_wins_then_the_lower_loss(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    nan = float("nan")
+    cases = (
+        ({0.1: [(0.9, 0.5), (0.5, 0.5)], 0.3: [(0.8, 0.6), (0.8, 0.6)]}, 0.3),
+        ({0.1: [(0.8, 0.5)], 0.3: [(0.8, 0.6)]}, 0.1),
+        ({0.1: [(0.6, 0.5), (0.6, 0.5)], 0.3: [(0.9, 0.1), (nan, nan)]}, 0.1),
+    )
+    for number, (scores, best) in enumerate(cases):
+        assert chosen(tmp_path / str(number), scores) == 0
+        choice = json.loads((tmp_path / str(number) / "choice/choice.json").read_text())
+        assert (
+            choice["lr"] == best and choice["recipe"] == 0.2 and len(choice["trials"]) == sum(map(len, scores.values()))
+        )
+    assert chosen(tmp_path / "none", {0.1: [(nan, nan)], 0.3: [(nan, nan)]}) == 2
+    assert "diverged with every learning rate of tune.lr" in capsys.readouterr().err
+
+
+def test_a_condition_multiplies_the_rate_that_was_chosen(tmp_path: Path) -> None:
+    (tmp_path / "choice.json").write_text(json.dumps({"lr": 0.03, "recipe": 0.01, "trials": []}))
+    job = Finetune(network=MLP, training=recipe(lr=0.02), train="train", tuned=str(tmp_path))
+    assert _recipe(job).lr == pytest.approx(0.06) and _recipe(job.model_copy(update={"tuned": None})).lr == 0.02

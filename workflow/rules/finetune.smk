@@ -3,6 +3,7 @@ finetune: train one model per condition and seed; the seeds of a block share a p
 
 REQUIRED INPUTS: a training set from stage data or augment; pretrained weights where the model has some
 OUTPUTS: results/cache/pretrained/{item}/{model.safetensors,spec.json},
+         results/cache/choose/{item}/{choice.json,spec.json},
          results/cache/finetune/{item}/seed-{seed}/{model.safetensors,history.parquet,run.json,spec.json}
 """
 
@@ -30,6 +31,26 @@ rule pretrained:
         "{params.told}"
     shell:
         "diversity-spectra finetune pretrained {params.run} --threads {threads} >{log} 2>&1"
+
+
+rule choose:
+    """Choose the learning rate of a model: by plain trainings with each, judged on images set aside."""
+    input:
+        needs("choose"),
+    output:
+        "results/cache/choose/{item}/spec.json",
+    log:
+        "logs/choose/{item}.log",
+    benchmark:
+        "logs/choose/{item}.benchmark.tsv"
+    priority: 40
+    params:
+        run=run("choose"),
+        told=told("choose"),
+    message:
+        "{params.told}"
+    shell:
+        "diversity-spectra finetune choose {params.run} >{log} 2>&1"
 
 
 rule finetune:

@@ -23,6 +23,11 @@ RUNS = {
     "dropout_places": Column(
         "", "modules in which dropout acts on an image, by name, in order", "finetune.models.dropout_places"
     ),
+    "lr": Column(
+        "1",
+        "peak learning rate: the recipe's, or the one that was chosen; empty for a checkpoint",
+        "finetune.command.run",
+    ),
     "kappa": Column(
         "1",
         "product over steps t of (1 - lr_t x decay): what decoupled weight decay alone multiplies a matrix by; 1 where it is coupled",

@@ -15,7 +15,7 @@ from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorrup
 from diversity_spectra.data.tree import problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Recipe, Weights
+from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Recipe, Tune, Weights
 from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.report.job import Report
@@ -45,6 +45,9 @@ class TrainedModel(Recipe, Network):
     pretrain_steps: Count = key(
         1000,
         description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs",
+    )
+    tune: Tune | None = key(
+        None, description="what of the recipe is chosen, on the images that data.validation_fraction sets aside"
     )
     seeds: int = key(3, ge=1, le=100000, description="runs of each condition")
     baseline_runs: int = key(
@@ -151,6 +154,10 @@ class Config(Settings):
         if len(set(names)) != len(names):
             raise ValueError(f"two models have the same name: {names}")
         for model in self.models:
+            if model.tune and not self.data.validation_fraction:
+                raise ValueError(
+                    f"model {model.name!r} is tuned on images set aside, but data.validation_fraction is 0"
+                )
             if model.weights == "pretrain" and not self.data.pool_per_class:
                 raise ValueError(f"model {model.name!r} is pretrained on the pool, but data.pool_per_class is 0")
         if getattr(self.generator, "train_on", "") == "pool" and not self.data.pool_per_class:

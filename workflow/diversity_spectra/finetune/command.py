@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from diversity_spectra import imageset
 from diversity_spectra.errors import UserError
@@ -17,7 +19,7 @@ from diversity_spectra.execution import (
     read_job,
 )
 from diversity_spectra.files import write_json
-from diversity_spectra.finetune.job import HUB, Finetune, Pretrain
+from diversity_spectra.finetune.job import HUB, ChooseRate, Finetune, Pretrain, Training
 from diversity_spectra.seeds import derive_seed
 
 EXAMPLE = """examples (copy the job from `snakemake -np`, or make a result again from its record):
@@ -31,11 +33,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, summary in (
         ("pretrained", "bring pretrained weights into one format, or train them on the pool"),
         ("train", "train"),
+        ("choose", "choose the learning rate by the images set aside"),
     ):
         step = steps.add_parser(
             name, help=summary, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         add_job(step)
+        if name == "choose":
+            continue
         add_device(step)
         add_threads(step)
         step.add_argument("--save-every", type=float, default=300, help="seconds between saved states (default: 300)")
@@ -46,6 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.step == "pretrained":
         return _pretrained(arguments)
+    if arguments.step == "choose":
+        return _choose(read_job(arguments, ChooseRate))
     job = read_job(arguments, Finetune)
     return _train(job, arguments) if job.training else _checkpoint(job)
 
@@ -106,7 +113,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
     from diversity_spectra.finetune.images import Images
     from diversity_spectra.resume import Resume
 
-    recipe, network = job.training, job.network
+    recipe, network = _recipe(job), job.network
     resume = Resume(job.key, f"state-{seed}", arguments.save_every)
     with publish(job, seed, device=devices.describe(device), threads=arguments.threads) as result:
         run_seed = derive_seed(job.seed, "run", seed)
@@ -132,6 +139,7 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         summary = {
             "kappa": training.decay_factor(recipe),
             "kappas": training.decay_factors(model, recipe),
+            "lr": recipe.lr,
             "train_loss": outcome.history[-1]["loss"],
             "train_accuracy": outcome.history[-1]["accuracy"],
             "steps": outcome.history[-1]["step"],
@@ -143,6 +151,35 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
         }
         write_json(result.folder / "run.json", summary)
     resume.clear()
+
+
+def _recipe(job: Finetune) -> Training:
+    """The recipe of a run, with the learning rate that was chosen in the place of the recipe's own."""
+    if job.tuned is None:
+        return job.training
+    choice = json.loads(Path(job.tuned, "choice.json").read_text())
+    return job.training.model_copy(update={"lr": job.training.lr * choice["lr"] / choice["recipe"]})
+
+
+def _choose(job: ChooseRate) -> None:
+    """The rate of the best mean accuracy; of equal ones that of the lower loss. Those with a diverged run are out."""
+    import pandas as pd
+
+    with publish(job) as result:
+        scores = [pd.read_parquet(Path(trial.evaluate, "metrics.parquet")).iloc[0] for trial in job.trials]
+        trials = pd.DataFrame(
+            {"lr": trial.lr, "accuracy": score["accuracy"], "nll": score["nll"]}
+            for trial, score in zip(job.trials, scores, strict=True)
+        )
+        means = trials.groupby("lr").agg(lambda values: values.mean(skipna=False)).dropna()
+        if means.empty:
+            raise UserError(f"{job.name}: trainings diverged with every learning rate of tune.lr; name lower ones")
+        best = float(means.sort_values(["accuracy", "nll"], ascending=[False, True]).index[0])
+        for rate, row in means.iterrows():
+            log.info("lr %g: accuracy %.3f on the images set aside, nll %.3f", rate, row["accuracy"], row["nll"])
+        log.info("chosen: %g", best)
+        tried = trials.astype(object).where(trials.notna(), None).to_dict("records")
+        write_json(result.folder / "choice.json", {"lr": best, "recipe": job.lr, "trials": tried})
 
 
 def _checkpoint(job: Finetune) -> None:
@@ -164,6 +201,7 @@ def _checkpoint(job: Finetune) -> None:
         summary = {
             "kappa": 1.0,
             "kappas": {},
+            "lr": None,
             "train_loss": None,
             "train_accuracy": None,
             "steps": 0,

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from diversity_spectra.jobs import Input, Job, RunsJob
 from diversity_spectra.settings import (
@@ -24,6 +24,7 @@ from diversity_spectra.settings import (
     key,
     package_folder,
     shown,
+    unique,
 )
 from diversity_spectra.work import Sets, Work
 
@@ -221,6 +222,40 @@ class Training(Recipe):
         return Work(kind, "images", self.steps * self.batch_size * runs)
 
 
+class Tune(Settings):
+    """Settings of the recipe that are chosen: by plain trainings, on images set aside, before all runs of the experiment."""
+
+    lr: Annotated[list[Annotated[float, Field(gt=0, le=10)]], AfterValidator(unique)] = key(
+        min_length=2,
+        description="learning rates that are tried; the one of the best validation accuracy is taken for `lr`",
+    )
+    seeds: int = key(2, ge=1, le=1000, description="trainings with each; no run of the experiment is one of them")
+
+
+class Trial(Settings):
+    """A run with a learning rate, and the folder of its evaluation."""
+
+    lr: float
+    evaluate: str
+
+
+class ChooseRate(Job):
+    """The learning rate of a network, by the accuracy of plain trainings on the images that are set aside."""
+
+    kind: ClassVar[str] = "choose"
+    command: ClassVar[str] = "finetune choose"
+    makes: ClassVar[tuple[str, ...]] = ("choice.json",)
+
+    lr: float = key(description="learning rate of the recipe, which conditions may multiply")
+    trials: Input[list[Trial]] = key(min_length=1, description="runs with every learning rate")
+
+    def reads(self, results: object = ()) -> dict[str, tuple[str, ...]]:
+        return {trial.evaluate: ("metrics.parquet",) for trial in self.trials}
+
+    def work(self, sets: Sets, results: int = 1) -> Work:
+        return Work("choosing", "runs", len(self.trials))
+
+
 class Pretrain(Job):
     """The pretrained weights of a network in one format: fetched, or trained on the pool. They are the reference of dW."""
 
@@ -261,6 +296,7 @@ class Finetune(RunsJob):
     seed: int = key(0, description="root of the random streams")
     train: Input[str] = key(description="training set")
     pretrained: Input[str | None] = key(None, description="weights that training starts from")
+    tuned: Input[str | None] = key(None, description="the choice of the learning rate")
 
     def takes_device(self) -> bool:
         return self.training is not None

@@ -17,10 +17,12 @@ from diversity_spectra.data.job import Corrupted, ImageFolder, OodCorruption, Pr
 from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.execution import with_origins
-from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Recipe, Training
+from diversity_spectra.finetune.job import ChooseRate, Finetune, Network, Pretrain, Recipe, Training, Trial
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
 from diversity_spectra.jobs import Job, RunsJob, items
 from diversity_spectra.report.job import WriteReport
+from diversity_spectra.seeds import derive_seed
+from diversity_spectra.settings import written
 from diversity_spectra.spectra.job import Analyse
 from diversity_spectra.stages import kinds
 
@@ -50,9 +52,31 @@ class Runs:
 
     @property
     def blocks(self) -> list[tuple[int, ...]]:
-        """Fixed blocks of seeds that share a process: 0..B-1, B..2B-1, ..."""
-        size = self.model.seeds_per_job
-        return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
+        return blocks(self.seeds, self.model.seeds_per_job)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Runs of a model that a learning rate is tried with."""
+
+    model: TrainedModel
+    lr: float
+    seeds: tuple[int, ...]
+    finetune: Finetune
+    evaluate: Evaluate
+
+    @property
+    def jobs(self) -> tuple[RunsJob, ...]:
+        return self.finetune, self.evaluate
+
+    @property
+    def blocks(self) -> list[tuple[int, ...]]:
+        return blocks(self.seeds, self.model.seeds_per_job)
+
+
+def blocks(seeds: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
+    """Fixed blocks of seeds that share a process: 0..B-1, B..2B-1, ..."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
 class Known:
@@ -77,6 +101,7 @@ class Plan:
     known: Known
     jobs: list[Job] = field(default_factory=list)
     runs: list[Runs] = field(default_factory=list)
+    trials: list[Trials] = field(default_factory=list)
     training_sets: dict[str, str] = field(default_factory=dict)
     test_sets: dict[str, Prepare] = field(default_factory=dict)
     validation: Prepare | None = None  # images set aside
@@ -98,8 +123,9 @@ def plan(config: Config, known: Known | None = None) -> Plan:
     generated = _plan_generator(made, train, pool)
     for model in config.models:
         pretrained = _plan_pretrained(made, model, pool)
+        tuned = _plan_tuning(made, model, train, pretrained)
         for condition in model.expanded():
-            _plan_runs(made, model, condition, train, pretrained, generated)
+            _plan_runs(made, model, condition, train, pretrained, generated, tuned)
     _plan_diversity(made, train, test, generated)
     compare = _plan_comparison(made)
     _plan_report(made, compare, generated)
@@ -221,9 +247,28 @@ def _plan_pretrained(made: Plan, model: TrainedModel, pool: Prepare | None) -> s
     return made.add(job, model.name).out
 
 
+def _plan_tuning(made: Plan, model: TrainedModel, train: Prepare, pretrained: str | None) -> str | None:
+    """Plain trainings with every learning rate, judged by the images set aside; their random streams are their own."""
+    if model.tune is None:
+        return None
+    network, seeds, tried = Network.of(model), tuple(range(model.tune.seeds)), []
+    for rate in model.tune.lr:
+        name = f"{model.name}/tune-lr-{written(rate)}"
+        plain = {"dropout": 0.0, "dropout_where": "", "weight_decay": 0.0, "lr": rate, "on_divergence": "record"}
+        runs = Finetune(
+            name=name, network=network, training=Training.of(model, **plain), seed=derive_seed(made.config.seed, "tune"),
+            train=train.out, pretrained=pretrained,
+        )  # fmt: skip
+        runs = made.add(runs, name)
+        judged = made.add(Evaluate(name=name, network=network, runs=runs.out, sets={"validation": made.validation.out}))
+        made.trials.append(Trials(model, rate, seeds, runs, judged))
+        tried += [Trial(lr=rate, evaluate=f"{judged.out}/seed-{seed}") for seed in seeds]
+    return made.add(ChooseRate(name=model.name, lr=model.lr, trials=tried)).out
+
+
 def _plan_runs(
     made: Plan, model: TrainedModel, condition: Condition, train: Prepare, pretrained: str | None,
-    generated: JoinShards | None,
+    generated: JoinShards | None, tuned: str | None,
 ) -> None:  # fmt: skip
     config, network = made.config, Network.of(model)
     training_set = _plan_training_set(made, condition.data, train, generated)
@@ -236,8 +281,9 @@ def _plan_runs(
             model, **{"dropout": 0.0, "dropout_where": "", "weight_decay": 0.0, **condition.training}
         )
         job = Finetune(
-            name=name, network=network, training=training, seed=config.seed, train=training_set, pretrained=pretrained
-        )
+            name=name, network=network, training=training, seed=config.seed, train=training_set, pretrained=pretrained,
+            tuned=tuned,
+        )  # fmt: skip
         seeds = tuple(range(model.baseline_runs if condition.family == "baseline" else model.seeds))
     finetune = made.add(job, name)
     sets = {name: job.out for name, job in made.test_sets.items()}

@@ -11,6 +11,7 @@ from diversity_spectra.planning import rates, upgrades
 from diversity_spectra.planning.bill import bill
 from diversity_spectra.planning.plan import Plan, Runs
 from diversity_spectra.planning.steps import Work
+from diversity_spectra.settings import written
 
 EPILOG = """examples:
   diversity-spectra plan --configfile tests/configs/tiny.yaml
@@ -65,6 +66,11 @@ def _experiment(made: Plan) -> list[str]:
             f" {len(runs)} conditions, {total} runs"
         )
         lines += [f"  {run.condition.name:<40} {_runs(len(run.seeds))} {_trained_on(run)}" for run in runs]
+        if model.tune:
+            rates = ", ".join(map(written, model.tune.lr))
+            lines.append(
+                f"  the learning rate is chosen of {rates}: {model.tune.seeds} plain trainings each, judged on images set aside"
+            )
         lines.append("")
     lines.append("training sets: " + ", ".join(made.training_sets))
     lines.append("test sets: " + ", ".join(made.test_sets))

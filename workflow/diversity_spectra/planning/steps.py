@@ -92,7 +92,7 @@ class Work:
         """Blocks of seeds by the folder of the job: of experiments that share it, those of the one with most seeds."""
         chosen: dict[str, list[tuple[int, ...]]] = {}
         for made in self.plans:
-            for runs in made.runs:
+            for runs in (*made.runs, *made.trials):
                 for job in runs.jobs:
                     if sum(map(len, chosen.get(job.out, ()))) < len(runs.seeds):
                         chosen[job.out] = runs.blocks

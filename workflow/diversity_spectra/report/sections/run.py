@@ -94,7 +94,7 @@ def models(material: Material) -> Table:
                 dropped(places.iloc[0]) if len(places) else NOTHING,
                 str(int(runs["steps"].max())) if "steps" in runs and runs["steps"].notna().any() else NOTHING,
                 str(made.get("batch_size", NOTHING)),
-                f"{made['lr']:g}" if "lr" in made else NOTHING,
+                _rate(made, runs[runs["condition"].isin(baseline)]),
                 optimised(made) if "lr" in made else NOTHING,
                 str(len(conditions)),
                 str(int(runs["condition"].isin(baseline).sum())),
@@ -113,6 +113,14 @@ def models(material: Material) -> Table:
         "conditions",
     ]
     return Table([*head, "baseline runs", "runs of others"], rows, 4)
+
+
+def _rate(made: dict, baseline: pd.DataFrame) -> str:
+    """Learning rate of the baseline, and among which it was chosen."""
+    tried = (made.get("tune") or {}).get("lr")
+    if tried and "lr" in baseline:
+        return f"{baseline['lr'].iloc[0]:g}, chosen of {', '.join(f'{rate:g}' for rate in tried)} on images set aside"
+    return f"{made['lr']:g}" if "lr" in made else NOTHING
 
 
 def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:
