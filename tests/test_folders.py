@@ -20,7 +20,7 @@ from diversity_spectra.cli import main
 from diversity_spectra.config import parse
 from diversity_spectra.data import folder
 from diversity_spectra.data.doubles import doubles
-from diversity_spectra.data.job import READERS, Digits, ImageFolder, Prepare
+from diversity_spectra.data.job import READERS, Digits, ImageFolder, OodImageFolder, Prepare
 from diversity_spectra.data.split import stratified
 from diversity_spectra.jobs import canonical
 from diversity_spectra.planning.show import pictures
@@ -28,6 +28,7 @@ from diversity_spectra.report.load import pick
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.sections.data import notes, quality
 from diversity_spectra.settings import ConfigError, read_yaml
+from diversity_spectra.work import Sets
 
 
 @pytest.fixture
@@ -148,6 +149,9 @@ def test_a_shifted_set_may_have_some_of_the_classes(tmp_path: Path, random: np.r
     assert shifted.classes == test.classes and shifted.labels.tolist() == [1, 1, 1]
     assert shifted.images.shape[1:] == test.images.shape[1:] and shifted.meta["source"]["fit"] == "pad"
     assert "2 of 3 classes have no image here" in shifted.meta["notes"]
+    source = OodImageFolder(kind="image_folder", name="sketches", path=str(sketches)).source()
+    planned = Prepare(source=source, classes_of=str(tmp_path / "test"))
+    assert planned.shape(Sets()) == (5, 8, 8, 3), "all of them, at the side of the test set"
 
 
 # ---------------------------------------------------------------- sizes of classes

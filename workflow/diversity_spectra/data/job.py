@@ -208,6 +208,14 @@ class ImageFolder(Divided):
     def shape(self, split: Split) -> Shape:
         return sum(self.per_class()[split].values()), self.image_size, self.image_size, 3
 
+    def whole(self) -> Shape:
+        """Of a shifted test set, of which nothing is kept for training; what is of no class of the data set is in it too."""
+        try:
+            there = layout(Path(self.path))
+        except UserError:
+            return 0, self.image_size, self.image_size, 3
+        return sum(counts(there.test or there.train).values()), self.image_size, self.image_size, 3
+
     def smallest_class(self) -> int:
         """Images to train on of the smallest class; 0 where a class has none."""
         return min(self.per_class()["train"].values(), default=0)
@@ -324,7 +332,8 @@ class Prepare(Job):
     def shape(self, sets: Sets) -> Shape | None:
         if self.images:
             return sets.shape(self.images)
-        found = self.source.shape(self.split)
+        shifted = self.classes_of and isinstance(self.source, ImageFolder)
+        found = self.source.whole() if shifted else self.source.shape(self.split)
         if found is None or self.classes_of is None or isinstance(self.source, OodUciDigits | OodArrays):
             return found
         test = sets.shape(self.classes_of)
