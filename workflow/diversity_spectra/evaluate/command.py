@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     job = read_job(arguments, Evaluate)
     sets = {name: imageset.load(path) for name, path in job.sets.items()}
-    classes = len(sets["test"].classes)
+    classes = len(next(iter(sets.values())).classes)
     device = devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu)
     for seed in arguments.seeds:
         if finished(job, seed):
