@@ -28,7 +28,10 @@ from diversity_spectra.stages import kinds
 
 RUNS_PER_GATHER = 200
 AUGMENTATIONS_SHOWN = 8  # whose samples the report shows
-OF_PRETRAINING = ("batch_size", "warmup", "clip", "freeze_norm", "precision", "label_smoothing")  # and lr, of a recipe
+# What of a recipe pretraining follows, beside its rate.
+OF_PRETRAINING = (
+    "batch_size", "optimizer", "schedule", "warmup", "clip", "freeze_norm", "precision", "label_smoothing", "split_batch_norm",
+)  # fmt: skip
 PLAIN = "plain"  # the training set of the real images as they are
 
 J = TypeVar("J", bound=Job)
