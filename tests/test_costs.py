@@ -345,6 +345,19 @@ def test_rates_of_a_gpu_are_not_those_of_the_cpu() -> None:
     assert costs["spectra"].seconds > 0 and not costs["spectra"].on_gpu
 
 
+def test_what_a_cluster_would_end_is_warned_of() -> None:
+    assert [bill.minutes(kind) for kind in ("augment", "finetune", "evaluate", "gather")] == [240, 240, 80, 60]
+    profile = (ROOT / "workflow/profiles/slurm/profile.yaml").read_text()
+    assert f"runtime={bill.DEFAULT_MINUTES}*attempt" in profile
+    steps = [step for step in tiny().steps if step.job.kind in ("evaluate", "gather")]
+    slow = [Estimate(step, CPU, False, None, 4000.0, 0.0) for step in steps]
+    (line,) = bill.too_long(slow)
+    assert line.startswith(
+        "WARNING: jobs of gather (1) take longer than a cluster gives them at first, runs-0 67 min of 60"
+    )
+    assert line.endswith("set-resources: [gather:runtime=100]")
+
+
 def test_a_full_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bill, "room", lambda: 1000)
     assert "WARNING: disk: at least 2.2 MB needed, 1 kB free" in bill.bill(tiny(), {})

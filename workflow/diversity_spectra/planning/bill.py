@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from diversity_spectra.errors import UserError
@@ -14,6 +16,8 @@ from diversity_spectra.planning.schedule import Schedule, longest_chain, schedul
 from diversity_spectra.planning.steps import Work
 from diversity_spectra.stages import kinds
 
+CHECKOUT = Path(__file__).parents[3]
+DEFAULT_MINUTES = 60  # `runtime` of workflow/profiles/slurm
 CORES_PER_GPU = 8  # for the work on the CPU, where wall time is asked for another machine than this one
 
 
@@ -30,6 +34,7 @@ def bill(plan: Work, rates: Rates, on: str | None = None, devices: Sequence[int]
     lines = [f"still to do, by the rates of {on_what}:", "", *_table(costs), ""]
     sizes = [cost.bytes for cost in to_do]
     lines.append(disk(sum(filter(None, sizes)), room(), at_least=None in sizes))
+    lines += too_long(to_do)
     if missing := [estimate for estimate in to_do if estimate.seconds is None]:
         return [
             *lines,
@@ -68,6 +73,30 @@ def disk(needed: float, free: float, at_least: bool) -> str:
     """One line, a warning if the room is too small."""
     warning = "WARNING: " if needed > free else ""
     return f"{warning}disk: {'at least ' if at_least else ''}{size(needed)} needed, {size(free)} free"
+
+
+def too_long(to_do: Sequence[Estimate]) -> list[str]:
+    """One line for each kind of job of which some take longer than a cluster gives them at first; none off a cluster's limits."""
+    lines = []
+    for kind in dict.fromkeys(estimate.step.job.kind for estimate in to_do):
+        over = [cost for cost in to_do if cost.step.job.kind == kind and (cost.seconds or 0) > 60 * minutes(kind)]
+        if over:
+            longest = max(over, key=lambda cost: cost.seconds)
+            lines.append(
+                f"WARNING: jobs of {kind} ({len(over)}) take longer than a cluster gives them at first,"
+                f" {longest.step.job.name} {duration(longest.seconds)} of {duration(60 * minutes(kind))}: in the profile,"
+                f" set-resources: [{kind}:runtime={round(1.5 * longest.seconds / 60)}]"
+            )
+    return lines
+
+
+@cache
+def minutes(kind: str) -> int:
+    """Time limit of a rule's first attempt on a cluster, from the rule or else the profile's default."""
+    rules = "\n".join(path.read_text() for path in sorted((CHECKOUT / "workflow/rules").glob("*.smk")))
+    body = re.search(rf"^rule {kind}:\n(.*?)(?=^\S|\Z)", rules, re.MULTILINE | re.DOTALL)
+    own = body and re.search(r"runtime=(?:grown\()?(\d+)", body[1])
+    return int(own[1]) if own else DEFAULT_MINUTES
 
 
 def room() -> int:
