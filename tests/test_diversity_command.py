@@ -183,6 +183,7 @@ def test_test_images_that_are_training_images_saved_anew_are_counted(tmp_path):
     inputs = {"images": str(train), "test": str(test), "plain": str(train)}
     assert run("--job", canonical({"settings": how, "inputs": inputs, "out": str(tmp_path / "out")})) == 0
     found = pd.read_parquet(tmp_path / "out/quality.parquet").set_index("label")
+    found = found[~found["measure"].str.startswith(("wvs", "rho"))]
     assert set(found["measure"]) == {"near_copies_train_pixel"} and found.loc["overall", "n"] == 200
     assert found.loc["two", "value"] >= 0.01 and found.loc["overall", "value"] <= 0.03
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from safetensors.numpy import save_file
@@ -81,7 +82,12 @@ def test_spectra_have_the_documented_columns_under_all_options(tmp_path: Path) -
 
 
 def test_the_comparison_has_the_documented_columns() -> None:
-    tables = compare(world("supported", seeds=2, baseline_runs=4), Options(bootstrap=60, permutations=60))
+    made = world("supported", seeds=2, baseline_runs=4)
+    measures = [f"wvs_{form}{space}" for form in ("", "by_class_") for space in ("pixel", "embedding")]
+    sets = made["diversity"]["training_set"].unique()
+    made["quality"] = pd.DataFrame([(name, measure, 2.0) for name in sets for measure in measures])
+    made["quality"].columns = ["training_set", "measure", "value"]
+    tables = compare(made, Options(bootstrap=60, permutations=60))
     for name in OUTPUTS:
         assert set(tables[name].columns) == names(name), name
 

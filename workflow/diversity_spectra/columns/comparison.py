@@ -214,6 +214,18 @@ METRIC = {
     "diversity_gain_embedding{,_low,_high}": Column(
         DIVERSITY_GAIN.unit, "the same by the embedding", DIVERSITY_GAIN.source, WITH_EMBEDDING
     ),
+    "wvs_pixel": Column(
+        "1",
+        "ln(WVS / WVS of the baseline's set), WVS = Vendi x rho, the metric of the study (Ba, Mancenido and Pan, arXiv 2410.14602): rho of"
+        " rows as they are, paired by index",
+        "diversity.weighted.by_index",
+    ),
+    "wvs_by_class_pixel": Column(
+        "1",
+        "the same with the rho of centred class means, which depends on no order of files",
+        "diversity.weighted.by_class",
+    ),
+    "wvs_{,by_class_}embedding": Column("1", "both by the embedding", "diversity.weighted.by_class", WITH_EMBEDDING),
     "efficiency_{pixel,pixel_centred}{,_low,_high}": EFFICIENCY,
     "efficiency_embedding{,_low,_high}": Column(
         EFFICIENCY.unit, "the same by the embedding", EFFICIENCY.source, WITH_EMBEDDING

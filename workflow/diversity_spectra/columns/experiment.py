@@ -92,14 +92,15 @@ DIVERSITY = {
 QUALITY = {
     "training_set": Column(
         "",
-        "the set that is judged: `synthetic`; `plain`: the test images, by these training images",
+        "the set that is judged: `synthetic`, or a training set; near-copies of `plain` are test images, by these training images",
         "compare.command.run",
     ),
     "measure": Column(
         "",
         "`near_copies_<set>_<space>`: share of images as near to one of that set as its closest 1 % are to each other; "
         "with an embedding also `frechet_distance` (arXiv 1706.08500), `kernel_distance` (1801.01401), `precision`, "
-        "`recall` (1904.06991), `density`, `coverage` (2002.09797)",
+        "`recall` (1904.06991), `density`, `coverage` (2002.09797); of every training set `wvs_<space>`, the weighted Vendi score of the "
+        "study (2410.14602), and `wvs_by_class_<space>`, with their factors `rho_...`",
         "diversity.command.run",
     ),
     "label": Column("", "name of a class, `mean` over classes, or `overall`", "diversity.quality.distance_table"),

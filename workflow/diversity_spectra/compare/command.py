@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("name the folder with the tables (--inputs) and the one to write to (--out); see --help")
     options = read_options(arguments.options)
     tables = {name: read_table(_find(arguments.inputs, name)) for name in INPUTS}
+    if _find(arguments.inputs, "quality").exists():
+        tables["quality"] = read_table(_find(arguments.inputs, "quality"))
     inputs = {} if arguments.out.resolve() == arguments.inputs.resolve() else tables
     for name, table in {**inputs, **compare(tables, options)}.items():
         write_both(arguments.out, name, table)

@@ -211,6 +211,19 @@ def mean_alpha(spectra: pd.DataFrame) -> pd.Series:
     return wide.dropna(axis=1).mean(axis=1).groupby("condition").mean()
 
 
+def weighted_vendi(quality: pd.DataFrame | None, training_sets: pd.Series, baseline: str) -> pd.DataFrame:
+    """ln(WVS / WVS of the baseline's set) of every condition, by measure: columns `wvs_...` of the study's metric and ours."""
+    if quality is None or "measure" not in quality:
+        return pd.DataFrame(index=training_sets.index)
+    found = quality[quality["measure"].str.startswith("wvs_") & (quality["training_set"] != "synthetic")]
+    wide = found.pivot_table(index="training_set", columns="measure", values="value", dropna=False).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(wide.reindex([baseline, *training_sets]))
+    return pd.DataFrame(
+        (logs.iloc[1:] - logs.iloc[0]).replace([np.inf, -np.inf], np.nan).to_numpy(), training_sets.index, logs.columns
+    )
+
+
 def _add_interval(table: pd.DataFrame, name: str, drawn: np.ndarray, level: float) -> None:
     """Percentiles over draws (draws, C), the estimate included; NaN where fewer than half of the draws are numbers."""
     usable = np.isfinite(drawn).mean(axis=0) >= 0.5 if len(drawn) else np.zeros(len(table), dtype=bool)

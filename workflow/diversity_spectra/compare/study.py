@@ -14,7 +14,7 @@ from diversity_spectra.compare.beyond import beyond_table
 from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.features import Features, collect, copies, select
 from diversity_spectra.compare.layer_tables import layer_tables
-from diversity_spectra.compare.metric import mean_alpha, metric_table
+from diversity_spectra.compare.metric import mean_alpha, metric_table, weighted_vendi
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.relation import relation_table
@@ -91,6 +91,8 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
             features, shift, gains, tables["diversity"], mean_alpha(tables["spectra"]), options
         )
         plain = conditions["training_set"].iloc[0]
+        weighted = weighted_vendi(tables.get("quality"), conditions["training_set"].iloc[1:], plain)
+        result["metric"][list(weighted)] = weighted.to_numpy()
         result["relation"] = relation_table(result["metric"], tables["runs"], plain, options)
         result["validation"] = validation_table(result["metric"], plain, options)
         for name in ("controls", "alignment", "beyond", "metric"):

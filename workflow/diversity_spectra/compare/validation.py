@@ -22,7 +22,7 @@ def validation_table(metric: pd.DataFrame, plain: str, options: Options) -> pd.D
     """
     predictors = [
         *(name for name in ("dropout_equivalent", "weight_decay_equivalent", "length_along_dropout") if name in metric),
-        *(name for name in metric if name.startswith(("diversity_gain_", "efficiency_")) and not _is_end(name)),
+        *(name for name in metric if name.startswith(("diversity_gain_", "efficiency_", "wvs_")) and not _is_end(name)),
         "mean_alpha_shift",
     ]
     trained = metric[metric["family"] != "checkpoint"]

@@ -38,6 +38,9 @@ examples:
 THUMBNAIL = 16  # pixels of a side at which test images are looked for among training images
 SHARE = 0.8  # of the smallest class, where --per-class is not given: the interval needs images that were left out
 
+NEAR = 16  # images per class behind the nearness of two sets, in each draw
+QUALITY = ["measure", "label", "value", "low", "high", "n"]
+
 Embed = Callable[[ImageSet, np.ndarray], np.ndarray]
 
 
@@ -57,6 +60,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--jobs-per-gpu", type=_positive, default=1, metavar="N", help="that may share it (default: %(default)s)")
     add("--threads", type=_positive, default=1, help="CPU threads of the embedding (default: %(default)s)")
     add("--reference", type=Path, metavar="REAL_SET", help="training images that a synthetic set is judged against")
+    add(
+        "--plain",
+        type=Path,
+        metavar="REAL_SET",
+        help="training images as they are: adds weighted Vendi scores to --quality",
+    )
     add("--test", type=Path, metavar="TEST_SET", help="test images, searched for near-copies as well")
     add("--logits", type=Path, metavar="FILE.npy", help="a classifier's logits (N, C) for the images: label agreement")
     add("--quality", type=Path, help="quality against --reference, .parquet or .csv")
@@ -98,13 +107,14 @@ def _run_job(arguments: argparse.Namespace) -> None:
                 reference=job.reference,
                 test=job.test,
                 logits=None,
-                quality=result.folder / "quality.parquet" if compared else None,
+                plain=job.plain,
+                quality=result.folder / "quality.parquet",
                 copies=result.folder / "copies.parquet" if compared else None,
             )
         )
-        if not compared:
-            rows = _leaked(job.images, job.test) if job.test else []
-            table = pd.DataFrame(rows, columns=["measure", "label", "value", "low", "high", "n"])
+        if job.test and not compared:
+            table = pd.read_parquet(result.folder / "quality.parquet")
+            table = pd.concat([pd.DataFrame(_leaked(job.images, job.test)), table], ignore_index=True)
             table.to_parquet(result.folder / "quality.parquet", index=False)
 
 
@@ -169,7 +179,7 @@ def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int
     if not arguments.image_set:
         raise UserError("name the image set, or a folder of images; see --help")
     wanted = [path for path in (arguments.quality, arguments.copies) if path]
-    if wanted and not arguments.reference:
+    if wanted and not (arguments.reference or (arguments.plain and not arguments.copies)):
         raise UserError("--quality and --copies compare with real images: name them with --reference")
     for path in (arguments.out, *wanted):
         if path and path.suffix not in (".parquet", ".csv"):
@@ -179,8 +189,9 @@ def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int
     logits = _load_logits(arguments.logits, images) if arguments.logits else None
     embed = _embedder(arguments, images)
     kernels, sampling = _kernels(arguments, images, embed)
-    compared = {"synthetic": images, **real} if wanted and embed else {}
+    compared = {"synthetic": images, **real} if arguments.reference and embed else {}
     embedded = {name: embed(members, np.arange(len(members))) for name, members in compared.items()}
+    near = _nearness(arguments, images, embed, sampling) if arguments.quality and arguments.plain else {}
     if embed and arguments.device.startswith("cuda"):
         from diversity_spectra import devices
 
@@ -190,9 +201,11 @@ def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int
         print(summary(scores))
     tables = {arguments.out: scores}
     if wanted:
-        quality, copies = _quality(arguments, images, real, logits, embedded)
-        tables[arguments.quality] = pd.DataFrame(quality)
-        tables[arguments.copies] = pd.concat(map(pd.DataFrame, copies), ignore_index=True)
+        quality, copies = _quality(arguments, images, real, logits, embedded) if arguments.reference else ([], [])
+        quality += _weighted(near, scores)
+        tables[arguments.quality] = pd.DataFrame(quality, columns=QUALITY)
+        if copies:
+            tables[arguments.copies] = pd.concat(map(pd.DataFrame, copies), ignore_index=True)
     tables.pop(None, None)  # what was not asked for
     for path, table in tables.items():
         write_table(path, table)
@@ -267,6 +280,89 @@ def _quality(
         agree = quality.label_agreement(logits, images.labels)
         table += quality.share_table("label_agreement", agree, images.labels, images.classes)
     return table, copies
+
+
+def _nearness(
+    arguments: argparse.Namespace, images: ImageSet, embed: Embed | None, sampling: tuple
+) -> dict[str, list[tuple[float, float, float]]]:
+    """rho of the set with the plain one, with its interval and the images per class: of the study by space, and by class.
+
+    Of the same images per class in every set: the first of each draw, and of as many draws from the plain set.
+    """
+    from diversity_spectra.diversity import vendi, weighted
+    from diversity_spectra.seeds import derive_seed
+
+    labels, classes, per_class, draws, seed, _, sources = sampling
+    plain = imageset.load(arguments.plain)
+    size = min(NEAR, per_class, *vendi.class_sizes(plain.labels, classes))
+    origin, copy, picture = _origins(
+        arguments.image_set, images, same=Path(arguments.plain) == Path(arguments.image_set)
+    )
+    rows = weighted.compared_rows(origin, copy, len(plain))
+    spaces = {"pixel": lambda members, chosen: vendi.pixel_rows(members.images, chosen)}
+    if embed:
+        spaces["embedding"] = embed
+    found: dict[str, list[float]] = {f"{form}{space}": [] for space in spaces for form in ("wvs_", "wvs_by_class_")}
+    for draw in range(draws):
+        own = vendi.subsample(plain.labels, classes, size, derive_seed(seed, "plain"), draw)
+        chosen = vendi.subsample(labels, classes, per_class, seed, draw, sources)[:, :size]
+        opposite = own.ravel()[own.ravel() < len(rows)]
+        for space, features in spaces.items():
+            first = features(plain, own.ravel())
+            paired = features(images, rows[opposite])
+            found[f"wvs_{space}"].append(weighted.by_index(first[own.ravel() < len(rows)], paired))
+            second = features(images, chosen.ravel())
+            shaped = (part.reshape(len(classes), size, -1) for part in (first, second))
+            found[f"wvs_by_class_{space}"].append(weighted.by_class(*shaped, (own, picture[chosen])))
+    available = int(min(vendi.class_sizes(plain.labels, classes)))
+    return {
+        name: (float(np.mean(values)), *vendi.interval(np.array(values), size, available), size)
+        for name, values in found.items()
+    }
+
+
+def _origins(folder: Path, images: ImageSet, same: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Origin, copy, and number of the plain set's picture (negative: none of them) of every image (N,)."""
+    import pandas as pd
+
+    path = Path(folder) / "manifest.parquet"
+    manifest = imageset.read_manifest(folder) if path.exists() else pd.DataFrame()
+    number = np.arange(len(images))
+    if not {"origin", "source", "copy"} <= set(manifest):
+        return (
+            np.full(len(images), "real" if same else "generated"),
+            np.zeros(len(images), int),
+            number if same else -1 - number,
+        )
+    origin = manifest["origin"].to_numpy(dtype=str)
+    picture = np.where(origin == "real", manifest["source"], -1 - manifest["source"])
+    return origin, manifest["copy"].to_numpy(), picture
+
+
+def _weighted(near: dict, scores: pd.DataFrame) -> list[dict]:
+    """Weighted Vendi scores, as rows of the quality table: order 1, all classes pooled, relative errors added in squares."""
+    rows = []
+    known = scores[(scores["order"] == "1") & (scores["label"] == "overall")].set_index("kernel")
+    for name, (rho, low, high, size) in near.items():
+        kernel = name.rsplit("_", 1)[1]
+        if kernel not in known.index:
+            continue
+        score = known.loc[kernel]
+        relative = np.hypot((score["high"] - score["low"]) / 2 / score["score"], (high - low) / 2 / rho)
+        value = score["score"] * max(rho, 0.0) if np.isfinite(rho) else np.nan
+        ends = value * (1 - relative), value * (1 + relative)
+        for measure, number, bounds in ((name, value, ends), (name.replace("wvs", "rho", 1), rho, (low, high))):
+            rows.append(
+                {
+                    "measure": measure,
+                    "label": "overall",
+                    "value": number,
+                    "low": bounds[0],
+                    "high": bounds[1],
+                    "n": size,
+                }
+            )
+    return rows
 
 
 def _comparable(rows: np.ndarray, space: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import EMBEDDED, HUB, Network
 from diversity_spectra.finetune.names import as_timm
-from diversity_spectra.finetune.networks import NETWORKS
+from diversity_spectra.finetune.networks import NETWORKS, MultilayerPerceptron
 
 # Where checkpoints keep the weights, the averaged ones first.
 WRAPPED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "module")
@@ -38,7 +38,7 @@ def create(
     architecture = network.architecture
     hub = HUB.fullmatch(weights or "")
     model = _build(network, hub, classes, dropout)
-    if dropout and architecture in NETWORKS:
+    if dropout and isinstance(model, MultilayerPerceptron):
         if dropout_where == "head":
             _drop_before_head_alone(model)
     elif dropout and dropout_where == "blocks":

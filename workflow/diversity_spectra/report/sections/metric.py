@@ -278,7 +278,10 @@ def _benefit(name: str) -> str:
 
 
 def _predictor(name: str) -> str:
-    for start, text in (("diversity_gain_", "diversity gain"), ("efficiency_", "efficiency")):
+    weighted = "weighted Vendi score"
+    starts = {"diversity_gain_": "diversity gain", "efficiency_": "efficiency"}
+    starts |= {"wvs_by_class_": f"{weighted} by class", "wvs_": f"{weighted} of the study"}
+    for start, text in starts.items():
         if name.startswith(start):
             return f"{text}, {kernel(name.removeprefix(start))}"
     return {"mean_alpha_shift": "shift of mean alpha"}.get(name, plain(name))
