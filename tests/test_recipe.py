@@ -25,6 +25,8 @@ from diversity_spectra.finetune.images import Images
 from diversity_spectra.finetune.job import WITHOUT_LAYERS, Finetune, Network, Training, architectures
 from diversity_spectra.jobs import canonical
 from diversity_spectra.planning.plan import plan
+from diversity_spectra.report.sections.run import _rate
+from diversity_spectra.report.sections.run import recipe as recipe_in_words
 from diversity_spectra.settings import ConfigError, read_yaml, validate
 
 RESNET = Network(architecture="test_resnet", image_size=32)
@@ -271,6 +273,16 @@ def test_the_best_mean_accuracy_wins_then_the_lower_loss(tmp_path: Path, capsys:
         )
     assert chosen(tmp_path / "none", {0.1: [(nan, nan)], 0.3: [(nan, nan)]}) == 2
     assert "diverged with every learning rate of tune.lr" in capsys.readouterr().err
+
+
+def test_the_page_says_what_a_recipe_does_beside_its_table() -> None:
+    made = {"name": "x", "lr": 0.1, "tune": {"lr": [0.1, 0.3], "seeds": 2}, "trained_blocks": 1, "layer_decay": 0.75}
+    chosen, frozen, slowed = recipe_in_words(made)
+    assert "chosen of 0.1 and 0.3 by 2 plain trainings each, on images set aside" in chosen
+    assert frozen.startswith("the classifier and its last 1 block are trained") and "0.75 times the rate" in slowed
+    assert "the classifier alone is trained" in recipe_in_words({"trained_blocks": 0})[0]
+    assert recipe_in_words({"trained_blocks": None, "layer_decay": 1.0, "balanced": False, "tune": None}) == []
+    assert _rate(made, pd.DataFrame({"lr": [0.3]})) == "0.3 (chosen)" and _rate({"lr": 0.1}, pd.DataFrame()) == "0.1"
 
 
 def test_a_condition_multiplies_the_rate_that_was_chosen(tmp_path: Path) -> None:

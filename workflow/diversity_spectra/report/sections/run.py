@@ -36,6 +36,8 @@ def summary(material: Material) -> list[tuple[str, str]]:
     if config:
         facts.append(("Training images", _data(config["data"], material)))
     facts.append(("Test sets", _test_sets(material)))
+    told_of = {made["name"]: recipe(made) for made in config.get("models", [])}
+    facts += [(f"Recipe of {name}", "; ".join(said) + ".") for name, said in told_of.items() if said]
     facts += [("Memory", text) for text in _split(material)]
     if config:
         facts.append(("Synthetic images", generator(config)))
@@ -116,11 +118,31 @@ def models(material: Material) -> Table:
 
 
 def _rate(made: dict, baseline: pd.DataFrame) -> str:
-    """Learning rate of the baseline, and among which it was chosen."""
-    tried = (made.get("tune") or {}).get("lr")
-    if tried and "lr" in baseline:
-        return f"{baseline['lr'].iloc[0]:g}, chosen of {', '.join(f'{rate:g}' for rate in tried)} on images set aside"
+    """Learning rate of the baseline, the chosen one where it was chosen."""
+    if made.get("tune") and "lr" in baseline:
+        return f"{baseline['lr'].iloc[0]:g} (chosen)"
     return f"{made['lr']:g}" if "lr" in made else NOTHING
+
+
+def recipe(made: dict) -> list[str]:
+    """What a reader has to know of a network's recipe beside its table: what was chosen, frozen, slowed down or drawn."""
+    said = []
+    if tuned := made.get("tune"):
+        said.append(
+            f"its learning rate was chosen of {listing([f'{rate:g}' for rate in tuned['lr']])} by {tuned['seeds']} plain"
+            " trainings each, on images set aside, neither trained nor tested on"
+        )
+    blocks = made.get("trained_blocks")
+    if blocks is not None:
+        what = f"and its last {counted([blocks], 'block')} are" if blocks else "alone is"
+        said.append(f"the classifier {what} trained: other layers stay as pretrained, the same in all runs")
+    if made.get("layer_decay", 1) < 1:
+        said.append(f"every block learns at {made['layer_decay']:g} times the rate of the next one")
+    if made.get("balanced"):
+        said.append("every class is drawn as often, images with replacement")
+    if made.get("accumulate", 1) > 1:
+        said.append(f"a batch passes in {made['accumulate']} parts, of which BatchNorm sees one at a time")
+    return said
 
 
 def conditions(material: Material) -> dict[str, list[tuple[str, str]]]:
