@@ -1,4 +1,5 @@
 # make run    the default experiment (builds .venv if needed)
+# make quick  the tiny experiment, every stage once
 # make test   the tests
 # make env    the environment alone
 # make reference    docs/reference/ and the schema anew from the code
@@ -8,7 +9,7 @@ BIN := .venv/bin
 CONFIG ?= config.yaml
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation --configfile $(CONFIG)
 
-.PHONY: env run test test-faults test-slurm lint format reference schema
+.PHONY: env run quick picture test test-faults test-slurm lint format reference schema
 
 env:
 	@$(PYTHON) envs/build.py
@@ -17,6 +18,17 @@ run: env
 	@$(BIN)/diversity-spectra check --configfile $(CONFIG) >/dev/null
 	@$(SNAKEMAKE)
 	@$(BIN)/diversity-spectra plan --configfile $(CONFIG) --report
+
+QUICK := tests/configs/tiny.yaml
+quick: env
+	@$(BIN)/snakemake --workflow-profile workflow/profiles/workstation --configfile $(QUICK)
+	@echo "Every stage has run. Open $$($(BIN)/diversity-spectra plan --configfile $(QUICK) --report)"
+	@echo "and look at its first table: what each network says on each claim. With so few and short runs it is to say"
+	@echo "'inconclusive' nearly everywhere; 'make run' has the runs that can tell."
+
+# The picture of the README, from the last default run.
+picture: env
+	@$(BIN)/python -c "from PIL import Image; Image.open('results/digits/figures/alignment-mlp.png').convert('RGB').quantize(64).save('docs/alignment.png', optimize=True)"
 
 test: env
 	@$(BIN)/pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from diversity_spectra.api import spectra, vendi
-from diversity_spectra.cli import main
+from diversity_spectra.cli import main, parse
 from diversity_spectra.compare.collect import depths, family_of
 from diversity_spectra.errors import UserError
 
@@ -77,11 +78,23 @@ def test_the_page_and_the_notebook_run(finished: Checkout, tmp_path: Path, monke
     assert Path("fc1.svg").stat().st_size > 1000
     assert set(session["scores"]["kernel"]) == {"pixel", "pixel_centred"}
     assert session["rows"]["alpha"].notna().any() and "warning" in session["theirs"]
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        exec(block, {})
+    assert Path("spectrum.png").stat().st_size > 1000
     session = {}
     for cell in json.loads((ROOT / "docs/notebook.ipynb").read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), session)
     assert (session["trained"]["stable_rank"].median()) < session["noise"]["stable_rank"].median()
+
+
+def test_commands_of_the_readme_are_parsed() -> None:
+    """Each as it stands there: known subcommands and options, and all that they need."""
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs/python.md").read_text()
+    lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("diversity-spectra")]
+    assert {command[0] for command in commands} >= {"spectra", "diff", "diversity", "collect", "check", "plan"}
+    assert all(parse(command).subcommand == command[0] for command in commands)
 
 
 # ---------------------------------------------------------------- other people's runs
