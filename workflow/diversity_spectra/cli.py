@@ -21,6 +21,7 @@ from diversity_spectra.stages import STAGES
 SUBCOMMANDS = {
     "check": ("planning.check", "validate a configuration"),
     "plan": ("planning.show", "conditions, training sets and number of jobs of a configuration"),
+    "status": ("planning.status", "what is done, what is being made now, and what is left"),
     "why": ("planning.why", "say why a file would be made (again)"),
     "clean": ("planning.clean", "list or remove what configurations do not need of the cache"),
     "folders": ("data.export", "class folders from tables of paths and labels, Parquet files, tars, or metadata.csv"),

@@ -11,13 +11,14 @@ try:
     # A job on a cluster parses this again, and takes its order from the plan of the workflow that has sent it.
     if workflow.is_main_process:
         # This imports the kinds of augmentation, to which users add their own.
-        from diversity_spectra.planning import start
+        from diversity_spectra.planning import forecast, start
         from diversity_spectra.planning.orders import orders
 
         READ = start.texts(workflow.configfiles)
         whole, again = start.asked_again(sys.argv)
         WORK = start.plan(workflow.configfiles, workflow.config_settings.config, again)
         start.forget(WORK)
+        forecast.current = forecast.Forecast(forecast.tasks(WORK.steps))
         ordered = orders(WORK)
         STEPS = {(step.job.kind, *step.wildcards): step for step in WORK.to_do}
         TARGETS = [step.target for step in WORK.to_do if step.job.place]

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from logging import WARNING, LogRecord
 from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+EARLY = 5.0  # seconds: until then nothing is said of what is left
 TARGET = "all"  # the rule that asks for everything and does nothing
 # What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
 REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"srun: (error|fatal): (?!\S+: task)")]
 
 # What Snakemake says of a failed job beside the event that it failed: its command, and each file that it did not write.
 REPEATED = ("RuleException:\nCalledProcessError ", "Cannot restore ", "Exiting because a job execution failed")
+INTERRUPTED = "Terminating processes on user request"
 SOME_FAILED = "At least one job did not complete successfully."
 
-# The last word of a job that was told to stop.
-STOPPED = re.compile(r"(?:[\d:]{8} )?stopped ?(.*)")
+# The last word of a job that was told to stop; libraries may add some of their own, or be stopped while they are loaded.
+STOPPED = re.compile(r"(?:[\d:]{8} )?(?:stopped|KeyboardInterrupt) ?(.*)")
+LAST = 10  # lines of a log in which that word may stand
+PULSE = 60.0  # seconds after which it is said what goes on, where nothing has finished
+STEP = re.compile(r"(?:[\d:]{8} )?((?:step )?\d+ of \d+(?: images)?)")
 
 
 def reason_in_log(paths: list[str]) -> str:
@@ -34,6 +40,8 @@ def reason_in_log(paths: list[str]) -> str:
     for reason in REASONS:
         if found := [line for lines in logs for line in lines if reason.match(line)]:
             return found[-1]
+    if stopped := [line for lines in logs for line in lines[-LAST:] if STOPPED.fullmatch(line)]:
+        return stopped[-1]
     return logs[0][-1] if logs else "it left no message; was it killed (out of memory)?"
 
 
@@ -51,25 +59,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class Estimate:
-    """What remains: jobs of each rule at the mean duration of its finished ones, over the jobs that run at a time."""
-
-    def __init__(self) -> None:
-        self.left: Counter[str] = Counter()
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-
-    def finished(self, stage: str, seconds: float) -> None:
-        self.left[stage] -= 1
-        self.seconds[stage].append(seconds)
-
-    def remaining(self, elapsed: float) -> float | None:
-        durations = [value for values in self.seconds.values() for value in values]
-        if len(durations) < 3 or elapsed < 5:
-            return None
-        overall = sum(durations) / len(durations)
-        means = {stage: sum(values) / len(values) for stage, values in self.seconds.items()}
-        work = sum(count * means.get(stage, overall) for stage, count in self.left.items())
-        return work / max(1.0, sum(durations) / elapsed)
+def forecast() -> object | None:
+    """What the plan of this very workflow expects of its jobs; none where another Snakefile is run."""
+    return getattr(sys.modules.get("diversity_spectra.planning.forecast"), "current", None)
 
 
 class LogHandler(LogHandlerBase):
@@ -83,7 +75,11 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         self.start = time.monotonic()
-        self.estimate = Estimate()
+        self.left: Counter[str] = Counter()
+        self.logs: dict[int, list[str]] = {}
+        self.forecast, self.interrupted, self.said = None, False, self.start
+        self.ending = threading.Event()
+        threading.Thread(target=self.beat, daemon=True).start()
         self.names: dict[int, tuple[str, str]] = {}
         self.running: dict[int, float] = {}
         self.ended: dict[str, str] = {}
@@ -117,6 +113,9 @@ class LogHandler(LogHandlerBase):
             counts = Counter(self.ended.values()) or {"failed": "some"}
             ended = ", ".join(f"{count} {how}" for how, count in counts.items())
             self.say(f"of {self.total} jobs {ended}; in full: .snakemake/log")
+        elif message.startswith(INTERRUPTED):
+            self.interrupted = True
+            self.say(message)
         elif not message.startswith(REPEATED):
             self.say(message)
 
@@ -125,9 +124,10 @@ class LogHandler(LogHandlerBase):
             return
         for rule, count in stats.items():
             if rule not in ("total", TARGET):
-                self.estimate.left[rule] += count
-        self.total = sum(self.estimate.left.values())
-        jobs = ", ".join(f"{count} {stage}" for stage, count in self.estimate.left.items())
+                self.left[rule] += count
+        self.total = sum(self.left.values())
+        self.forecast = forecast()
+        jobs = ", ".join(f"{count} {stage}" for stage, count in self.left.items())
         self.say(f"{self.total} jobs: {jobs}")
 
     def announce(self, record: LogRecord) -> None:
@@ -137,42 +137,75 @@ class LogHandler(LogHandlerBase):
         name = getattr(record, "rule_msg", None) or record.rule_name
         self.names[record.jobid] = (name, record.rule_name)
         self.running[record.jobid] = time.monotonic()
+        self.logs[record.jobid] = [str(path) for path in getattr(record, "log", None) or []]
+        if self.forecast:
+            self.forecast.started(name, time.monotonic())
         if self.common_settings.dryrun:
             self.say(f"would run {name}: {str(record.reason).split(':')[0].lower()}")
 
     def finish(self, jobid: int) -> None:
         if jobid not in self.names:
             return
-        name, stage = self.names[jobid]
+        name, _ = self.names[jobid]
         self.ended.pop(name, None)
         now = time.monotonic()
         seconds = now - self.running.pop(jobid, now)
         self.done += 1
-        self.estimate.finished(stage, seconds)
+        if self.forecast:
+            self.forecast.finished(name, now)
         parts = [f"{name}: {clock(seconds)}"]
         if self.running:
             parts.append("running: " + "; ".join(self.names[other][0] for other in self.running))
-        remaining = self.estimate.remaining(now - self.start)
-        if remaining is not None and self.done < self.total:
-            parts.append(f"about {clock(remaining)} left")
-        width = len(str(self.total))
-        self.say(f"{self.done:>{width}}/{self.total}  {clock(now - self.start)}  " + " | ".join(parts))
+        self.say(self.line(parts, now))
+
+    def line(self, parts: list[str], now: float) -> str:
+        """How many are done, the time since the start, and the parts with what is left."""
+        if self.forecast and now - self.start >= EARLY and self.done < self.total:
+            parts = [*parts, f"about {clock(self.forecast.remaining(now))} left"]
+        return f"{self.done:>{len(str(self.total))}}/{self.total}  {clock(now - self.start)}  " + " | ".join(parts)
+
+    def beat(self) -> None:
+        """Whenever nothing was said for a while, say what runs and how far it is by its own log."""
+        while not self.ending.wait(PULSE / 4):
+            now = time.monotonic()
+            if self.running and self.total and not self.common_settings.dryrun and now - self.said >= PULSE:
+                self.say(self.line([self.pulse(now)], now))
+
+    def pulse(self, now: float) -> str:
+        """`running: finetune mlp/baseline, seeds 0-7 (1:20, step 400 of 1200)`."""
+        told = []
+        for jobid, start in list(self.running.items()):
+            steps = [
+                found[1]
+                for path in self.logs.get(jobid, ())
+                for line in _lines(Path(path))
+                if (found := STEP.match(line))
+            ]
+            told.append(f"{self.names[jobid][0]} ({', '.join([clock(now - start), *steps[-1:]])})")
+        return "running: " + "; ".join(told)
+
+    def close(self) -> None:
+        self.ending.set()
+        super().close()
 
     def fail(self, record: LogRecord) -> None:
         name, _ = self.names.get(record.jobid, (record.rule_name, ""))
         self.running.pop(record.jobid, None)
+        if self.forecast:
+            self.forecast.failed(name)
         logs = [str(path) for path in record.log or []]
         reason = reason_in_log(logs)
         stopped = STOPPED.fullmatch(reason)
-        how = "stopped" if stopped else "failed"
+        how = "stopped" if stopped or self.interrupted else "failed"
         if self.ended.get(name) == how:
             return
         self.ended[name] = how
-        if stopped:
-            self.say(f"stopped {name}: {stopped[1]}".removesuffix(": "))
+        if how == "stopped":
+            self.say(f"stopped {name}: {stopped[1] if stopped else ''}".removesuffix(": "))
             return
         where = f" (log: {', '.join(path.split(' ')[0] for path in logs)})" if logs else ""
         self.say(f"FAILED {name}: {reason}{where}")
 
     def say(self, text: str) -> None:
+        self.said = time.monotonic()
         print(text, file=sys.stdout if self.common_settings.stdout else sys.stderr, flush=True)

@@ -81,6 +81,11 @@ def alone() -> Iterator[None]:
         yield
 
 
+def at_work() -> list[dict]:
+    """Workflows that make results of this cache now: experiment, process, results. Nothing is written where none was."""
+    return list(_makers()) if MAKERS.is_dir() else []
+
+
 @contextmanager
 def _entrance() -> Iterator[None]:
     try:
