@@ -8,6 +8,7 @@ import json
 from diversity_spectra.config import schema
 from diversity_spectra.config.experiments import load
 from diversity_spectra.files import atomic_file
+from diversity_spectra.planning import foresee
 from diversity_spectra.planning.show import pictures
 from diversity_spectra.planning.steps import Work
 
@@ -24,10 +25,14 @@ def run(arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(schema(), indent=2) + "\n")
         return
     experiments = load(arguments.configfile)
-    Work(experiments)
+    work = Work(experiments)
     for config in experiments.configs:
         for line in pictures(config.data):
             print(line)
+    for note in dict.fromkeys(
+        [*work.notes, *(note for config in experiments.configs for note in foresee.notes(config))]
+    ):
+        print(f"note: {note}")
     names = ", ".join(config.experiment for config in experiments.configs)
     sweep = f"sweep {experiments.sweep}: " if experiments.sweep else ""
     print(f"{arguments.configfile}: good ({sweep}{names})")

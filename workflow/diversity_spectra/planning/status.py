@@ -35,13 +35,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def status(work: Work, now: float) -> Iterator[str]:
-    """Lines: results by stage, the workflows at work with what they write, and the time that is left."""
+    """Lines: jobs left by stage, the workflows at work with what they write, and the time that is left."""
     open_steps = [step for step in work.steps if step.open]
-    done = len(work.steps) - len(open_steps)
-    yield f"{work.experiments.name}: {done} of {len(work.steps)} jobs done"
+    yield f"{work.experiments.name}: {len(open_steps)} of {len(work.steps)} jobs left"
     waiting = Counter(step.job.kind for step in open_steps)
     for kind, count in Counter(step.job.kind for step in work.steps).items():
-        yield f"  {kind:<12}{count - waiting[kind]:>5} of {count}"
+        yield f"  {kind:<12}{waiting[kind]:>5} of {count}"
     makers = list(at_work())
     for maker in makers:
         yield f"at work: experiment {maker['experiment']}, process {maker['process']}"
