@@ -17,7 +17,7 @@ from pathlib import Path
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-EARLY = 5.0  # seconds: until then nothing is said of what is left
+EARLY = 30.0  # seconds: until then nothing is said of what is left
 TARGET = "all"  # the rule that asks for everything and does nothing
 # What a stage says; what SLURM says of a job that it ended; what kept srun from starting it.
 REASONS = [re.compile(text) for text in (r"error:", r"slurmstepd\S*: error:", r"srun: (error|fatal): (?!\S+: task)")]
