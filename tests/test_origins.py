@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import shutil
 from pathlib import Path
 
@@ -62,6 +64,14 @@ def test_words_are_no_code(package: Path) -> None:
     )
     edit(package / "spectra/command.py", ("of shuffles and resamples", "of draws"))
     assert {stage: fresh_digest(stage) for stage in STAGES} == before
+
+
+def test_an_empty_text_in_a_format_is_nothing() -> None:
+    """Python 3.12 and 3.13 put one at the end of a nested format, 3.11 does not: keys would differ."""
+    here = ast.parse('f"{name:<{width}}"', mode="eval").body
+    there = copy.deepcopy(here)
+    there.values[0].format_spec.values.append(ast.Constant(""))
+    assert provenance._plain(here) == provenance._plain(there)
 
 
 @pytest.mark.parametrize(
