@@ -225,8 +225,10 @@ class ImageFolder(Divided):
         wanted = self.pool_per_class + (self.train_per_class or 1)
         rest, _ = self._divided()
         name = min(rest, key=rest.get, default="")
-        if not rest or rest[name] >= wanted:
+        if not rest or (rest[name] >= wanted and self.smallest_class()):
             return None
+        if rest[name] >= wanted:
+            return f"validation_fraction and pool_per_class leave no image of class {name!r} to train on"
         return f"class {name!r} has {rest[name]} images to train on; train_per_class and pool_per_class need {wanted} of each"
 
 
