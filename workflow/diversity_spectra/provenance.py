@@ -193,7 +193,7 @@ class _Wordless(ast.NodeTransformer):
 def _plain(node: object) -> object:
     """A syntax tree as lists, empty fields left out: `ast.dump` writes it in another way in each version of Python."""
     if isinstance(node, ast.JoinedStr):  # Python 3.12 ends a nested format with an empty text
-        return ["JoinedStr", [_plain(part) for part in node.values if getattr(part, "value", None) != ""]]
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
     if isinstance(node, ast.AST):
         fields = ((name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "kind"))
         return [type(node).__name__, {name: _plain(value) for name, value in fields if value not in (None, [])}]
