@@ -59,6 +59,11 @@ def lead(material: Material) -> list[tuple[str, str]]:
             text = f"{none} can be told from the noise between runs, so nothing can be compared with {_them(unseen)}"
             if (whole["p_floor"] >= material.level).all():
                 text += " (so few runs could not have shown any effect)"
+        elif material.table("runs", model)["condition"].value_counts().max() == 1 < len(material.conditions(model)):
+            text = (
+                "with one run of each condition nothing is known of the noise between runs; what such runs can show"
+                " stands under the study's own analysis"
+            )
         else:
             text = "no regulariser was run, so there is nothing to compare with"
         text += "".join(_costs(material, model, family) for family in dict.fromkeys(whole.get("family", ())))
