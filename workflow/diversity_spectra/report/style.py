@@ -22,6 +22,7 @@ from diversity_spectra.report.section import Drawing
 from diversity_spectra.report.words import MINUS, plain
 
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
+DENSE = 1000  # cells or points of one panel beyond which they are drawn as pixels in the SVG
 HEAVY = 100_000  # characters of an SVG from which a PNG may be smaller
 WIDTH = 7.5  # inches: at this width the text prints at its own size
 

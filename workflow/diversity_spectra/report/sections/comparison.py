@@ -14,6 +14,7 @@ from diversity_spectra.report.marks import NUMBERS, number_key, numbered, write_
 from diversity_spectra.report.material import CONTROLS, SCALES, Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import (
+    DENSE,
     FAINT,
     INK,
     VERDICTS,
@@ -31,6 +32,7 @@ from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
 PAIRS = (("stable_rank", "alpha"), ("entropy", "alpha"), ("stable_rank", "mp_softrank"))
+CROWDED = 30  # conditions beyond which the strongest of each kind stand for it
 FAR = 15.0  # noise units beyond which axes are compressed, so that one strong condition does not hide the others
 
 
@@ -71,9 +73,10 @@ def alignment(material: Material, model: str) -> Drawing:
     wide = pairs.pivot_table(index="condition", columns="target", values="cosine").reindex(index=names, columns=names)
     right.set_facecolor("#ececec")
     few = len(names) <= 12
+    dense = len(names) ** 2 > DENSE
     sns.heatmap(
         wide, ax=right, cmap="vlag", vmin=-1, vmax=1, square=False, annot=wide.map(fixed, digits=2) if few else False, fmt="", annot_kws={"size": 6},
-        linewidths=0.4, cbar_kws={"label": "cosine of shifts", "shrink": 0.7, "pad": 0.02},
+        linewidths=0 if dense else 0.4, rasterized=dense, cbar_kws={"label": "cosine of shifts", "shrink": 0.7, "pad": 0.02},
     )  # fmt: skip
     if not few:
         clear = pairs.assign(clear=(pairs["low"] > 0) | (pairs["high"] < 0))
@@ -81,7 +84,7 @@ def alignment(material: Material, model: str) -> Drawing:
             index=names, columns=names
         )
         place_y, place_x = np.nonzero(clear.to_numpy() == 1)
-        right.scatter(place_x + 0.5, place_y + 0.5, s=3, color=INK, linewidths=0)
+        right.scatter(place_x + 0.5, place_y + 0.5, s=1.5 if dense else 3, color=INK, linewidths=0, rasterized=dense)
     right.set(title="cosine between conditions", xlabel="", ylabel="")
     right.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
     left.set_yticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=0)
@@ -131,6 +134,7 @@ def quadrants(material: Material, model: str) -> Drawing:
         f"marks: means with {material.confidence} intervals, larger where a technique is stronger; lines lead from "
         f"the baseline through rising strengths, but for factors of steps and rate{NUMBERS if numbers else ''}. Techniques in the same "
         "quadrant change the spectrum the same way; a single run within the grey square (±2) cannot be told from noise. "
+        f"{f'Of so many conditions ({len(conditions)}) the strongest of each kind has a mark, the others are dots. ' if len(conditions) > CROWDED else ''}"
         f"Axes are compressed where shifts exceed {FAR:g}."
     )
     return Drawing(caption, figure)
@@ -158,7 +162,8 @@ def _trail(
     family = group["family"].iloc[0]
     colour = material.palette.colour(family)
     known = [name for name in group["condition"] if name in x.index and name in y.index]
-    own = changes[changes["condition"].isin(known)]
+    crowded = len(x) > CROWDED
+    own = changes[changes["condition"].isin(() if crowded else known)]
     ax.plot(
         own[names[0]], own[names[1]], ".", color=colour, alpha=0.3, ms=3, mew=0, zorder=1, rasterized=len(own) > 300
     )
@@ -168,6 +173,9 @@ def _trail(
     sizes = np.linspace(3.5, 6, len(known)) if len(known) > 1 else [4.5]
     for name, size in zip(known, sizes, strict=False):
         across, up = x.loc[name], y.loc[name]
+        if crowded and name != known[-1]:
+            ax.plot(across["mean"], up["mean"], ".", color=colour, ms=2.5, zorder=3)
+            continue
         ax.plot([across["low"], across["high"]], [up["mean"]] * 2, color=colour, lw=0.8, zorder=3)
         ax.plot([across["mean"]] * 2, [up["low"], up["high"]], color=colour, lw=0.8, zorder=3)
         ax.plot(across["mean"], up["mean"], marker(family), color=colour, ms=size, mec="white", mew=0.4, zorder=4)

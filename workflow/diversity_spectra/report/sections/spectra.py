@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from diversity_spectra.report.marks import baseline_band, run_marks
 from diversity_spectra.report.material import CONTROLS, MEASURES, SCALES, Material, Spectrum, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
-from diversity_spectra.report.style import FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
+from diversity_spectra.report.style import DENSE, FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import (
     MATRICES,
@@ -236,9 +236,11 @@ def layers(material: Material, model: str) -> Drawing:
         order = pd.MultiIndex.from_frame(depth)
         shift = wide["standardised"].reindex(index=order, columns=names)
         ax.set_facecolor(FAINT)
-        sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=0.4 if len(depth) <= 20 else 0)
+        dense = shift.size > DENSE
+        edge = 0.4 if len(depth) <= 20 and not dense else 0
+        sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=edge, rasterized=dense)
         place_y, place_x = np.nonzero(wide["q"].reindex(index=order, columns=names).to_numpy() < material.level)
-        ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0)
+        ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0, rasterized=dense)
         ax.set(title=measure_name(name, matrix), xlabel="", ylabel="")
         ax.tick_params(length=0)
         ax.set(xticks=[], yticks=[])
