@@ -380,7 +380,8 @@ def facts(material: Material) -> dict[str, object]:
         "matrix": matrix(judged),
         "shorts": shorts(judged),
         "seen": seen(material),
-        "controls": controls(material),
+        # Of many networks, single strengths would fill pages; they stand in the table `controls`.
+        "controls": controls(material, strengths=len(material.models) <= 2),
         "claims": judged,
         "level": material.level,
         "power": material.power,
