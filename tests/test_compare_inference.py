@@ -92,7 +92,8 @@ def test_other_choices_are_made_one_at_a_time() -> None:
     assert (table["agrees"] == (table["verdict"] == table["claim"].map(verdicts))).all()
     counts = table[table["claim"] == "a"].groupby("kind").size()
     assert counts.to_dict() == {
-        "": 1, "one measure": 4, "without a measure": 4, "without layers": 3, "one strength": 6, "without a condition": 8,
+        "": 1, "matrix": 1, "one measure": 6, "without a measure": 3, "with a measure": 3, "without layers": 4,
+        "one strength": 6, "without a condition": 8,
         "geometry": 1, "projected out": 3,
     }  # fmt: skip
     assert table[(table["kind"] == "without a condition")]["agrees"].all()

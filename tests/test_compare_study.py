@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,16 @@ from threadpoolctl import threadpool_limits
 from worlds import world
 
 from diversity_spectra.cli import main
-from diversity_spectra.compare.features import BULK_MEASURES, TAIL_MEASURES, collect
+from diversity_spectra.compare.features import STANDS_FOR, collect, of_kind
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.relation import rank_correlation, relation_table
 from diversity_spectra.compare.study import OUTPUTS, compare
 from diversity_spectra.errors import UserError
+from diversity_spectra.spectra.live import live
+from diversity_spectra.spectra.table import Reference, analyse
 
 FAST = Options(bootstrap=200, permutations=200, robustness=False)
-CORE = ["alpha", "stable_rank", "entropy", "mp_softrank"]
+CORE = list(Options.measures)
 
 
 def rounded(text):
@@ -45,7 +48,7 @@ def assert_same(before, after, names=None):
 
 @pytest.fixture(scope="module")
 def tables():
-    return world("supported", seeds=3, baseline_runs=8, models=("mlp", "cnn"), pretrained=True)
+    return world("supported", seeds=3, baseline_runs=8, models=("mlp", "cnn"))
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +124,13 @@ def test_decay_arithmetic_is_taken_out_and_declared(results):
 
 def test_corrected_dw_stands_for_dw(results):
     """The simulated raw dW of decayed runs is swamped by kappa; no aligned vector may contain it."""
-    shift = results["shift"].query("condition == 'weight_decay-1.0' and measure == 'alpha'").set_index("matrix")
+    shift = results["shift"].query("condition == 'weight_decay-1.0' and measure == 'alpha_hill'").set_index("matrix")
     assert shift["standardised"]["dW"].median() > 10
     assert (shift.loc[["dW"], "test_family"] == "dW, decay not corrected").all()
     assert "dW_corrected" not in set(results["shift"].query("condition == 'dropout-0.3'")["matrix"])
     rows = results["alignment"].query("condition == 'weight_decay-1.0' and target == 'weight_decay'")
     assert (rows["cosine"] > 0.9).all()
-    assert (results["controls"]["features"] == 3 * 2 * len(CORE)).all()
+    assert (results["controls"]["features"] == 4 * len(CORE)).all()
 
 
 def test_false_discoveries_are_controlled_in_declared_families(results):
@@ -150,6 +153,61 @@ def test_too_few_runs_end_in_no_claim_about_spectra(name, seeds, baseline_runs):
     found = compare(world(name, seeds=seeds, baseline_runs=baseline_runs), FAST)
     assert set(found["claims"].set_index("claim")["verdict"][["a", "b"]]) == {"inconclusive"}
     assert set(found) == {*OUTPUTS, "layer_shifts", "layer_tests"}
+
+
+def test_vectors_are_of_one_kind_of_matrix(tables, results):
+    weights = compare(tables, replace(FAST, matrix="W"))
+    assert not weights["alignment"]["cosine"].equals(results["alignment"]["cosine"])
+    without = {**tables, "spectra": tables["spectra"].query("matrix == 'W'")}
+    assert_same(weights, {**compare(without, replace(FAST, matrix="W")), "shift": weights["shift"]})
+    with pytest.raises(UserError, match=r"no measures of dW .* to W"):
+        compare(without, FAST)
+
+
+def test_a_measure_is_compared_where_it_holds_in_every_run(tables):
+    spectra = tables["spectra"].copy()
+    spectra.loc[
+        (spectra["layer"] == "fc2") & (spectra["condition"] == "dropout-0.3") & (spectra["seed"] == 1), "mp_holds"
+    ] = False
+    features = collect(
+        *({**tables, "spectra": spectra}[name].query("model == 'mlp'") for name in ("spectra", "runs", "conditions"))
+    )
+    names = features.names.query("measure == 'mp_softrank'")
+    known = np.isfinite(features.vectors[:, names.index]).all(axis=0)
+    assert set(names.loc[~known, "layer"]) == {"fc2"} and set(names.loc[known, "layer"]) == {"fc1", "fc3", "fc4"}
+    assert np.isnan(features.vectors[:, names.index[~known]]).all()
+
+
+def test_arithmetic_of_decay_moves_nothing():
+    """What decay does by itself, without any training: to weights that are scaled, and to what was learnt on a start that
+    shrank."""
+    rng = np.random.default_rng(0)
+    kappa, rows = 0.7, []
+    for seed in range(4):
+        start, learnt = rng.standard_normal((2, 40, 30))
+        starts = Reference(live({"fc.weight": start}))
+        for condition, weights, factor in (
+            ("baseline", start + 0.3 * learnt, 1.0), ("scaled", kappa * (start + 0.3 * learnt), kappa),
+            ("shrunk", kappa * start + 0.3 * learnt, kappa),
+        ):  # fmt: skip
+            found = analyse(live({"fc.weight": weights}), starts, kappa=factor).rows
+            rows.append(found.assign(condition=condition, seed=seed, depth=0, kappa=factor))
+    spectra = pd.concat(rows)
+    runs = spectra.drop_duplicates(["condition", "seed"])
+    family = {"baseline": "baseline", "scaled": "weight_decay", "shrunk": "weight_decay"}
+    conditions = pd.DataFrame({"condition": list(family), "family": family.values(), "kind": "", "strength": np.nan})
+    features = collect(spectra, runs, conditions)
+    mean = {
+        name: features.vectors[features.group == i].mean(axis=0)
+        for i, name in enumerate(features.conditions["condition"])
+    }
+    aligned = {matrix: of_kind(features.names, Options.measures, matrix) for matrix in STANDS_FOR}
+    norms = of_kind(features.names, ("log_norm", "log_spectral_norm"), "W")
+    for matrix, condition in (("W", "scaled"), ("dW", "shrunk")):
+        assert mean[condition][aligned[matrix]] == pytest.approx(mean["baseline"][aligned[matrix]], abs=1e-6)
+    assert mean["scaled"][norms] == pytest.approx(mean["baseline"][norms], abs=1e-6)
+    # In W the second one is no mere scaling: measures that do not know a scale move too.
+    assert np.abs(mean["shrunk"] - mean["baseline"])[aligned["W"]].max() > 1e-3
 
 
 def test_missing_measures_and_tables():
@@ -175,7 +233,7 @@ def test_features_left_out_are_told():
     tables = world(seeds=3, baseline_runs=8)
     spectra = tables["spectra"].copy()
     first = spectra["layer"] == "fc1"
-    spectra.loc[first & (spectra["seed"] > 0), "alpha"] = np.nan
+    spectra.loc[first & (spectra["seed"] > 0), "alpha_hill"] = np.nan
     spectra.loc[first, "entropy"] = spectra["condition"].map({"dropout-0.5": 0.8}).fillna(0.9)
     note = compare({**tables, "spectra": spectra}, FAST)["controls"]["note"].iloc[0]
     assert "1 of 12 features left out: missing or constant" in note
@@ -193,8 +251,10 @@ def test_a_failed_fit_is_no_measurement():
     lost = np.isnan(features.vectors).mean(axis=0)
     gone = features.names.loc[(lost > 0) & (lost < 1)]
     assert set(gone["layer"]) == {"fc1"}
-    assert set(gone["measure"]) == {*TAIL_MEASURES, *BULK_MEASURES}
-    assert np.nanmin(features.vectors[:, features.names["measure"] == "alpha"]) > 3
+    assert set(gone["measure"]) == {
+        "alpha", "D", "xmin", "num_pl_spikes", "log_alpha_norm", "alpha_weighted", "mp_softrank", "num_spikes",
+    }  # fmt: skip
+    assert np.nanmin(features.vectors[:, features.names["measure"] == "alpha"]) > 2
 
 
 def test_intervals_of_rank_correlations_cover_and_have_a_width():
@@ -216,7 +276,7 @@ def test_options_are_plain_json():
     assert Options.from_json({"bootstrap": 7, "measures": ["alpha"]}) == Options(bootstrap=7, measures=("alpha",))
     with pytest.raises(UserError, match="unknown bootstrp"):
         Options.from_json({"bootstrp": 1})
-    for wrong in ([], {"bootstrap": 0}, {"level": 2}, {"permutations": 0}, {"power": "high"}):
+    for wrong in ([], {"bootstrap": 0}, {"level": 2}, {"permutations": 0}, {"power": "high"}, {"matrix": "V"}):
         with pytest.raises(UserError, match=r"^options: .* (allowed|not an object)"):
             Options.from_json(wrong)
 
@@ -237,7 +297,7 @@ def test_default_sized_experiment_is_fast(monkeypatch):
     for index in range(14):
         monkeypatch.setitem(worlds.CONDITIONS, f"augmentation-crop-{index}", ("augmentation", "crop", index + 1.0))
         monkeypatch.setitem(worlds.AMOUNT, f"augmentation-crop-{index}", 0.05 * index)
-    big = world(seeds=8, baseline_runs=16, models=("cnn",), layers=25, pretrained=True)
+    big = world(seeds=8, baseline_runs=16, models=("cnn",), layers=25)
     with threadpool_limits(1):  # waiting threads would count as work on a busy machine
         start = time.process_time()
         compare(big, Options())

@@ -65,8 +65,33 @@ def empty(material, model):
 
 SECTION = Section("own", "My own", (Figure("mine", "Mine", "nothing", empty),))
 '''
+MEASURE = '''
+"""Participation ratio."""
+
+from diversity_spectra.spectra.kind import Kind, Measure, Spectrum
+
+
+def measure(spectrum: Spectrum) -> dict:
+    values = spectrum.values
+    return {"participation": float(values.sum() ** 2 / (values**2).sum())}
+
+
+KIND = Kind(
+    7,
+    {"participation": Measure("1", meaning="(sum of values)^2 / sum of squares", label="participation ratio", log=True, aligned=True)},
+    measure,
+)
+'''
 KNOWN = """
 import json
+import numpy as np
+import pandas as pd
+from diversity_spectra.columns import TABLES
+from diversity_spectra.compare.features import collect
+from diversity_spectra.report.material import SCALES
+from diversity_spectra.report.words import measure
+from diversity_spectra.spectra.live import live
+from diversity_spectra.spectra.table import analyse
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import Conditions, FAMILIES
@@ -83,12 +108,22 @@ if CHANGED:
     config["models"][1]["conditions"] |= {"smoothing": [0.1], "augmentation": {"turn": [5]}, "synthetic": []}
     config["models"][1]["conditions"]["combinations"] = []
 made = Work(experiments.parse(config))
+weights = np.random.default_rng(0).standard_normal((30, 20))
+rows = analyse(live({"fc.weight": weights})).rows.assign(condition="plain", seed=0, depth=0)
+conditions = pd.DataFrame([{"condition": "plain", "family": "baseline", "kind": "", "strength": np.nan}])
+features = collect(rows, rows.assign(kappa=1.0), conditions)
 print(json.dumps({
     "jobs": sorted({f"{job.kind}/{job.name}" for job in made.jobs.values()}),
     "controls": Options().controls,
     "smoothed": [job.training.label_smoothing for job in made.of_kind("finetune") if "smoothing" in job.name],
     "look": [Palette().colour("smoothing"), marker("smoothing")],
     "figures": [figure.name for figure in figures_of(["mlp"])],
+    "columns": list(TABLES["spectra"].columns),
+    "compared": sorted(set(features.names["measure"][np.isfinite(features.vectors[0])])),
+    "aligned": Options().measures,
+    "label": measure("participation", "dW"),
+    "scales": SCALES,
+    "code": {job.kind: job.code for job in made.jobs.values()},
     "trained": sorted(key for key in before if key.startswith("finetune")),
 }))
 """
@@ -110,6 +145,7 @@ def test_a_module_more_is_known_everywhere(checkout: Checkout) -> None:
     (package / "generate/kinds/grey.py").write_text(GENERATOR)
     rotation = (package / "augment/kinds/rotation.py").read_text()
     (package / "augment/kinds/turn.py").write_text(rotation.replace("def rotation(", "def turn("))
+    (package / "spectra/kinds/participation.py").write_text(MEASURE)
     (package / "report/sections/own.py").write_text(SECTION)
     (package / "report/sections/own.html.j2").write_text("{{ 1 }}\n")
     sections = package / "report/sections/__init__.py"
@@ -126,6 +162,10 @@ def test_a_module_more_is_known_everywhere(checkout: Checkout) -> None:
     assert after["look"][1] == "v" and after["look"][0] != before["look"][0]
     assert set(after["figures"]) == {*before["figures"], "mine-mlp"}
     assert after["trained"] == before["trained"]
+    for part in ("columns", "compared", "aligned", "scales"):
+        assert set(after[part]) == {*before[part], "participation"}
+    assert after["label"] == "participation ratio of dW"
+    assert all(after["code"][kind] != before["code"][kind] for kind in ("spectra", "compare", "report"))
     checkout.run("diversity-spectra", "check", "--write-schema", "schema.json")
     schema = json.loads((checkout.folder / "schema.json").read_text())
     assert "smoothing" in schema["$defs"]["Conditions"]["properties"] and "Grey" in schema["$defs"]

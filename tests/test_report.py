@@ -285,7 +285,7 @@ def test_alignment_without_directions_is_a_sentence(tables: dict[str, pd.DataFra
 
 def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame]) -> None:
     """One has no weight decay and no synthetic data, layers of its own, and rows of dW."""
-    other = world("inconclusive", seeds=2, baseline_runs=4, models=("cnn",), layers=10, pretrained=True, seed=3)
+    other = world("inconclusive", seeds=2, baseline_runs=4, models=("cnn",), layers=10, seed=3)
     other = compared(only(["baseline", "dropout-0.1", "augmentation-rotation-15"], other))
     joined = {name: pd.concat([tables[name], other[name]], ignore_index=True) for name in other if name != "diversity"}
     material = Material({**joined, "diversity": tables["diversity"]})
@@ -298,7 +298,7 @@ def test_two_networks_with_different_conditions(tables: dict[str, pd.DataFrame])
 
 
 def test_figures_show_the_matrix_in_which_the_controls_show() -> None:
-    own = world("supported", seeds=2, baseline_runs=4, models=("cnn",), pretrained=True)
+    own = world("supported", seeds=2, baseline_runs=4, models=("cnn",))
     own = compared(only(["baseline", "dropout-0.5", "weight_decay-1.0", "augmentation-rotation-15"], own))
     for matrix, other in (("W", "dW"), ("dW", "W")):
         weaker = own["shift"]["standardised"].where(own["shift"]["test_family"] != other, 0.1)

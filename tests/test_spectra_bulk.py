@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import reference_spectra as reference
 
-from diversity_spectra.spectra import decompose, marchenko_pastur, measures
+from diversity_spectra.spectra import decompose, marchenko_pastur
 from diversity_spectra.spectra.decompose import Combination
+from diversity_spectra.spectra.kinds import bulk
 from diversity_spectra.spectra.marchenko_pastur import Law
 
 
@@ -40,7 +41,7 @@ def planted(rng: np.random.Generator, noise: np.ndarray, spikes: int, strength: 
 def fit(matrix: np.ndarray) -> dict:
     combination = Combination((1.0, matrix))
     values = np.maximum(np.linalg.eigvalsh(combination.gram), 0)
-    return measures.bulk_columns(values[values > 1e-13 * values[-1]], [combination])[0]
+    return bulk.bulk_columns(values[values > 1e-13 * values[-1]], [combination])[0]
 
 
 # ---------------------------------------------------------------- the law itself
@@ -202,7 +203,7 @@ def test_matrices_of_one_row_are_fitted_together():
     rng = np.random.default_rng(9)
     groups = [Combination((1.0, rng.standard_normal((90, 30)))) for _ in range(8)]
     values = np.sort(np.concatenate([np.linalg.eigvalsh(group.gram) for group in groups]))
-    row, problem = measures.bulk_columns(values, groups)
+    row, problem = bulk.bulk_columns(values, groups)
     assert not problem
     assert row["mp_holds"], row["mp_reason"]
     assert row["bulk_max"] == pytest.approx((90**0.5 + 30**0.5) ** 2, rel=0.02)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from diversity_spectra.spectra import compatible, decompose, measures, powerlaw
+from diversity_spectra.spectra import compatible, decompose, powerlaw
+from diversity_spectra.spectra.kind import generator
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.table import analyse
 
@@ -114,7 +115,7 @@ def test_every_slice_is_equal_without_pooling(tmp_path, weights):
 @pytest.mark.parametrize("name", ["tall", "wide", "conv3_wide"])
 def test_randomised_control_is_equal_for_equal_shuffles(tmp_path, weights, monkeypatch, name):
     one = {f"{name}.weight": weights[f"{name}.weight"]}
-    rng = measures.generator(5, name, "W", "shuffle")
+    rng = generator(5, name, "W", "shuffle")
 
     stored = one[f"{name}.weight"].shape[:2]
 

@@ -6,6 +6,10 @@ import reference_spectra as reference
 
 from diversity_spectra.spectra import alternatives, decompose, measures, powerlaw, tails
 from diversity_spectra.spectra.decompose import Combination
+from diversity_spectra.spectra.kind import Spectrum
+from diversity_spectra.spectra.kinds.entropy import entropy
+from diversity_spectra.spectra.kinds.norms import norms
+from diversity_spectra.spectra.kinds.tail import log_alpha_norm
 from diversity_spectra.spectra.options import Options
 
 
@@ -119,15 +123,15 @@ def test_likelihood_ratio_prefers_the_law_that_made_the_data():
 
 def test_entropy_and_norms_follow_their_definitions():
     values = wishart(np.random.default_rng(0), 50, 30, 2.0)
-    assert measures.entropy(values) == pytest.approx(reference.entropy(values, 30), rel=1e-12)
-    assert np.isnan(measures.entropy(np.array([1.0])))
+    assert entropy(values) == pytest.approx(reference.entropy(values, 30), rel=1e-12)
+    assert np.isnan(entropy(np.array([1.0])))
     # What rounding may have made counts neither in the sum nor in the rank.
     matrix = np.diag(np.concatenate([np.full(50, 0.9), np.linspace(1, 2, 20)]) ** 0.5)
-    row = measures.strict_measures(matrix.diagonal() ** 2, [Combination((1.0, matrix))], 0.95, Options(), ("fc", "W"))
+    row = measures.strict_measures(Spectrum(matrix.diagonal() ** 2, [Combination((1.0, matrix))], 0.95))
     assert row["entropy"] == pytest.approx(reference.entropy(matrix.diagonal()[50:] ** 2, 20), rel=1e-12)
-    assert measures.norms(values)["stable_rank"] == pytest.approx(values.sum() / values.max())
-    assert measures.log_alpha_norm(values, 3.0) == pytest.approx(np.log10((values**3).sum()))
-    assert np.isfinite(measures.log_alpha_norm(values * 1e200, 5.0))
+    assert norms(values)["stable_rank"] == pytest.approx(values.sum() / values.max())
+    assert log_alpha_norm(values, 3.0) == pytest.approx(np.log10((values**3).sum()))
+    assert np.isfinite(log_alpha_norm(values * 1e200, 5.0))
 
 
 def test_options_refuse_what_they_do_not_know():
@@ -214,6 +218,6 @@ def test_equal_eigenvalues_have_no_exponent():
     orthogonal = np.linalg.qr(np.random.default_rng(0).standard_normal((60, 60)))[0]
     matrix = Combination((1.0, orthogonal))
     values = np.linalg.eigvalsh(matrix.gram)
-    row = measures.strict_measures(values, [matrix], 1e-20, Options(), ("fc", "W"))
+    row = measures.strict_measures(Spectrum(values, [matrix], 1e-20))
     assert "alpha" not in row
     assert row["reason"].startswith("no power law: all eigenvalues equal within 0.1%")

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-# Natural level and run-to-run standard deviation of each measure of `W`. Planted shifts are in units of that deviation;
-# stable_rank and mp_softrank vary on the log scale, as measured ones do.
-CORE = {"alpha": (3.5, 0.05), "stable_rank": (12.0, 0.01), "entropy": (0.93, 0.002), "mp_softrank": (0.3, 0.02)}
-ON_LOG_SCALE = {"stable_rank", "mp_softrank"}
+# Natural level and run-to-run standard deviation of each measure. Planted shifts are in units of that deviation, and the same
+# in W and dW; stable_rank varies on the log scale, as the measured one does.
+CORE = {"alpha_hill": (2.4, 0.03), "stable_rank": (12.0, 0.01), "entropy": (0.93, 0.002)}
+ON_LOG_SCALE = {"stable_rank"}
+MATRICES = ("W", "dW")
 
 # family, kind, strength of every condition
 CONDITIONS = {
@@ -87,7 +88,7 @@ class Truth:
 
 TRUTHS = {
     "supported": Truth(6.0, 0.9, 0.1, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
-    "contradicted": Truth(6.0, -0.5, 0.0, 0.82, (0.6, 0.1), (0.06, 0.0), 0.05),
+    "contradicted": Truth(6.0, -0.4, 0.0, 0.87, (0.6, 0.1), (0.06, 0.0), 0.05),
     # Every data condition moves exactly as dropout at the rate 0.5 * amount does.
     "as_dropout": Truth(6.0, 1.0, 0.0, 0.0, (0.2, 0.8), (0.01, 0.08), -0.04),
     "inconclusive": Truth(0.0, 0.0, 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), 0.0),
@@ -100,19 +101,16 @@ def world(
     seeds: int = 5,
     baseline_runs: int = 12,
     models: tuple[str, ...] = ("mlp",),
-    layers: int = 3,
-    pretrained: bool = False,
+    layers: int = 4,
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """Tables `runs`, `conditions`, `diversity`, `evaluation`, `spectra` of one simulated experiment.
 
-    name: of a truth in TRUTHS. seeds: runs of each condition. layers: matrices per model. pretrained: with `dW` rows.
+    name: of a truth in TRUTHS. seeds: runs of each condition. layers: per model, each with W and dW.
     Models are independent of each other.
     """
     truth = TRUTHS[name]
-    tables = [
-        _one_model(truth, model, seeds, baseline_runs, layers, pretrained, [seed, k]) for k, model in enumerate(models)
-    ]
+    tables = [_one_model(truth, model, seeds, baseline_runs, layers, [seed, k]) for k, model in enumerate(models)]
     joined = {key: pd.concat([table[key] for table in tables], ignore_index=True) for key in tables[0]}
     joined["diversity"] = _diversity(truth)
     return joined
@@ -128,12 +126,12 @@ def directions(truth: Truth, features: int, rng: np.random.Generator) -> dict[st
     return {"dropout": dropout, "weight_decay": decay, "steps": steps, "lr": lr, **data}
 
 
-def _one_model(truth, model, seeds, baseline_runs, layers, pretrained, entropy):
+def _one_model(truth, model, seeds, baseline_runs, layers, entropy):
     rng = np.random.default_rng(entropy)
-    matrices = ("W", "dW") if pretrained else ("W",)
-    shape = (layers, len(matrices), len(CORE))
-    unit = directions(truth, int(np.prod(shape)), rng)
-    length = truth.length * np.sqrt(np.prod(shape))
+    shape = (layers, len(MATRICES), len(CORE))
+    features = layers * len(CORE)
+    unit = directions(truth, features, rng)
+    length = truth.length * np.sqrt(features)
     runs, evaluation, spectra = [], [], []
     for condition, (family, _, strength) in CONDITIONS.items():
         shift = _shift(condition, unit) * length
@@ -145,10 +143,10 @@ def _one_model(truth, model, seeds, baseline_runs, layers, pretrained, entropy):
             # A factor common to all features and one per layer: measured features are strongly correlated.
             noise = rng.standard_normal(shape) * 0.7 + rng.standard_normal() * 0.5
             noise += rng.standard_normal((layers, 1, 1)) * 0.5
-            latent = noise + shift.reshape(shape)
+            latent = noise + shift.reshape(layers, 1, len(CORE))
             runs.append({**run, "kappa": kappa, "train_loss": 0.01, "train_accuracy": 0.99, "steps": 1200})
             evaluation += _evaluation(truth, run, condition, rng)
-            spectra += _spectra(run, latent, matrices, kappa)
+            spectra += _spectra(run, latent, kappa)
     conditions = [
         {
             "model": model,
@@ -174,10 +172,10 @@ def _shift(condition: str, unit: dict[str, np.ndarray]) -> np.ndarray:
     )
 
 
-def _spectra(run: dict, latent: np.ndarray, matrices: tuple[str, ...], kappa: float) -> list[dict]:
+def _spectra(run: dict, latent: np.ndarray, kappa: float) -> list[dict]:
     rows = []
     for layer in range(len(latent)):
-        for which, matrix in enumerate(matrices):
+        for which, matrix in enumerate(MATRICES):
             measures = {}
             for (measure, (level, deviation)), value in zip(CORE.items(), latent[layer, which], strict=True):
                 measures[measure] = (
@@ -188,14 +186,18 @@ def _spectra(run: dict, latent: np.ndarray, matrices: tuple[str, ...], kappa: fl
             derived = {
                 "log_norm": log_norm,
                 "log_spectral_norm": log_norm - np.log10(measures["stable_rank"]),
+                "alpha": 3.5 + 0.05 * latent[layer, which, 0],
+                "alpha_farms": 2.1 + 0.02 * latent[layer, which, 0],
+                "mp_softrank": 0.3 * np.exp(0.02 * latent[layer, which, 1]),
+                "mp_holds": True,
                 "D": 0.05,
                 "num_spikes": 5.0,
                 "num_pl_spikes": 20.0,
                 "xmin": 10.0**shrinking * 0.5,
-                "log_alpha_norm": measures["alpha"] * log_norm,
-                "alpha_weighted": measures["alpha"] * (log_norm - np.log10(measures["stable_rank"])),
-                "subspace_overlap_long": 0.9 if len(matrices) > 1 and matrix == "W" else np.nan,
-                "subspace_overlap_short": 0.8 if len(matrices) > 1 and matrix == "W" else np.nan,
+                "log_alpha_norm": measures["alpha_hill"] * log_norm,
+                "alpha_weighted": measures["alpha_hill"] * (log_norm - np.log10(measures["stable_rank"])),
+                "subspace_overlap_long": 0.9 if matrix == "W" else np.nan,
+                "subspace_overlap_short": 0.8 if matrix == "W" else np.nan,
                 "reason": "",
             }
             row = {**run, "layer": f"fc{layer + 1}", "depth": layer, "matrix": matrix, **measures, **derived}
@@ -203,7 +205,7 @@ def _spectra(run: dict, latent: np.ndarray, matrices: tuple[str, ...], kappa: fl
             if matrix == "dW":
                 rows.append({**row, "matrix": "dW_corrected"})
                 if kappa != 1.0:
-                    rows[-2] = {**row, "stable_rank": 3.0 * row["stable_rank"], "alpha": row["alpha"] + 0.8}
+                    rows[-2] = {**row, "stable_rank": 3.0 * row["stable_rank"], "alpha_hill": row["alpha_hill"] + 0.8}
     return rows
 
 

@@ -29,7 +29,7 @@ UNCOUNTED = {
 }  # fmt: skip
 # Texts for people: names of modules' constants, and of arguments in calls.
 WORDS = {"EXAMPLE", "EPILOG", "__version__"}
-WORDS_IN_CALLS = {"help", "epilog", "metavar", "description"}
+WORDS_IN_CALLS = {"help", "epilog", "metavar", "description", "meaning", "weightwatcher"}
 LOGS = {"log", "logger", "logging"}
 
 

@@ -6,11 +6,12 @@ compare them with the columns that a run writes.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from diversity_spectra.column import Column, expand
 from diversity_spectra.columns import comparison, experiment, spectra
-from diversity_spectra.columns.common import Column
+
+__all__ = ["TABLES", "Table", "expand", "names"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,6 @@ TABLES = {
     "layer_tests": Table("a statistic of the study, with or without the head", comparison.LAYER_TESTS),
     "gains": Table("a family of conditions of a model, and a benefit; in sweeps only", comparison.GAINS),
 }
-
-
-def expand(name: str) -> list[str]:
-    """Names that a name with alternatives in braces stands for, as in a shell."""
-    braces = re.search(r"\{([^{}]*)\}", name)
-    if not braces:
-        return [name]
-    head, tail = name[: braces.start()], name[braces.end() :]
-    return [full for part in braces[1].split(",") for full in expand(f"{head}{part}{tail}")]
 
 
 def names(table: str, always: bool = False) -> set[str]:

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from diversity_spectra.column import Column
 
-
-@dataclass(frozen=True)
-class Column:
-    """unit: empty for names and words. source: function below the package that computes it.
-
-    when: empty where every run writes it. weightwatcher: how it differs in the convention of that name.
-    """
-
-    unit: str
-    meaning: str
-    source: str
-    when: str = ""
-    weightwatcher: str = ""
-
+__all__ = ["Column"]
 
 PLAN, GATHER = "planning.plan.plan", "compare.gather.run"
 MODEL = Column("", "name of the model", PLAN)

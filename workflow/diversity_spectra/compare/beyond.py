@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from diversity_spectra.compare.alignment import family_weights
 from diversity_spectra.compare.crossfit import Shifts
@@ -19,6 +20,7 @@ from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import of_role
 
 PATHS = {"length": ("steps",), "rate": ("lr",), "both": ("steps", "lr")}  # kinds of optimisation that are projected out
+RESOLVED = 5  # simulated experiments beyond a quantile that is read off them
 LEAST = 1e-2  # of a path's largest squared length: shorter axes of it are taken to be as long, not to be divided by 0
 
 Interval = tuple[float, float, float]  # estimate, low, high
@@ -84,9 +86,20 @@ def _interval(estimate: float, error: np.ndarray, level: float, bounds: tuple[fl
     """All of `bounds` where the estimate or its error is not known."""
     if not (np.isfinite(estimate) and len(error)):
         return np.nan, *bounds
-    low, high = estimate - np.quantile(error, [1 - level / 2, level / 2])
+    low, high = estimate - far_quantiles(error, level / 2)[::-1]
     estimate = float(np.clip(estimate, *bounds))
     return estimate, float(np.clip(low, bounds[0], estimate)), float(np.clip(high, estimate, bounds[1]))
+
+
+def far_quantiles(draws: np.ndarray, share: float) -> np.ndarray:
+    """Values (2,) that this share of the draws (n,) is below, and above.
+
+    Of fewer than `RESOLVED` draws no quantile is known; from there on the distance to the median grows as the normal's.
+    """
+    known = max(share, min(RESOLVED / len(draws), 0.25))
+    low, middle, high = np.quantile(draws, [known, 0.5, 1 - known])
+    further = stats.norm.ppf(share) / stats.norm.ppf(known)
+    return middle + further * np.array([low - middle, high - middle])
 
 
 def stacked(geometry: Geometry) -> np.ndarray:

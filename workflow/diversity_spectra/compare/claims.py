@@ -37,6 +37,7 @@ from diversity_spectra.compare.evidence import (
     Missing,
 )
 from diversity_spectra.compare.metric import log_vendi, score_quantile
+from diversity_spectra.compare.options import Options
 
 
 def like_regularisers(evidence: Evidence) -> Judgement:
@@ -64,7 +65,7 @@ def like_regularisers(evidence: Evidence) -> Judgement:
     ]
     if not left or not apart:
         return _undecided(*missing, plain=plain)
-    level = options.level / len(left) / len(apart)
+    level = _level(options) / len(left) / len(apart)
     cosines = {
         name: {family: _mean_cosine(evidence, beyond, {name: members}, family, level) for family in apart}
         for name, members in left.items()
@@ -100,7 +101,7 @@ def more_like_dropout(evidence: Evidence) -> Judgement:
     if not between[2] < options.distinct:
         return _undecided({"code": Missing.ALIKE, "cosine": between, "distinct": options.distinct})
     groups = evidence.moving()
-    level = options.level / len(groups)
+    level = _level(options) / len(groups)
     differences = {
         name: _difference_of_cosines(evidence, {name: members}, pair, level) for name, members in groups.items()
     }
@@ -126,7 +127,7 @@ def unlike_optimisation(evidence: Evidence) -> Judgement:
     if missing:
         return _undecided(*missing)
     options, groups = evidence.options, evidence.moving()
-    level = options.level / len(groups)
+    level = _level(options) / len(groups)
     shares = {name: share_beyond(evidence.plain, evidence.beyond, own, level) for name, own in groups.items()}
     verdicts = {
         name: SUPPORTED if low > options.own else CONTRADICTED if high < options.own else INCONCLUSIVE
@@ -146,7 +147,7 @@ def synthetic_adds_most(evidence: Evidence) -> Judgement:
     synthetic, augmented = (list(evidence.members(family)["condition"]) for family in ("synthetic", "augmentation"))
     if not synthetic or not augmented:
         return _undecided({"code": Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION})
-    level = evidence.options.level / 2
+    level = _level(evidence.options) / 2
     weights = _difference(synthetic, augmented)
     effect, low, high = evidence.benefits.contrast(weights, "ood_accuracy", level)
     if not np.isfinite(effect):
@@ -184,7 +185,7 @@ def too_much_hurts(evidence: Evidence) -> Judgement:
         comparisons += [(kind, largest, other) for other in [*smaller, benefits.conditions[0]]]
     if not comparisons:
         return _undecided({"code": Missing.NO_CURVE})
-    level = options.level / len(comparisons)
+    level = _level(options) / len(comparisons)
     results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for _, a, b in comparisons]
     if not np.isfinite([effect for effect, _, _ in results]).all():
         return _undecided({"code": Missing.NO_ACCURACY})
@@ -261,6 +262,11 @@ def claims_table(evidence: Evidence) -> pd.DataFrame:
         details = json.dumps(_plain(judged["details"]), sort_keys=True, separators=(",", ":"), allow_nan=False)
         rows.append({**words, **judged, "details": details})
     return pd.DataFrame(rows)
+
+
+def _level(options: Options) -> float:
+    """Error level of one verdict, such that all verdicts about a network together have `level` (Bonferroni)."""
+    return options.level / len(CLAIMS)
 
 
 def _together(verdicts: dict[str, str], groups: dict[str, np.ndarray]) -> str:

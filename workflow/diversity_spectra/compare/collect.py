@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="their paths in it, with {condition}, {seed} and, if need be, {model} and {step}",
     )
     add("--out", type=Path, required=True, metavar="FOLDER", help="for tables/, figures/ and report.html")
-    add("--reference", type=Path, metavar="WEIGHTS", help="what training started from: adds its change dW")
+    add(
+        "--reference",
+        type=Path,
+        metavar="WEIGHTS",
+        help="what training started from: adds its change dW, which is then what is compared",
+    )
     add("--runs", type=Path, metavar="CSV", help="accuracy and what else is known of the runs")
     add("--conditions", type=Path, metavar="CSV", help="families of conditions whose names do not tell")
     add(
@@ -78,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     from diversity_spectra.tables import write_both
 
     options = read_options(arguments.options)
+    if not arguments.reference:  # of the weights alone there is no change
+        options = replace(options, matrix="W")
     found = find(arguments.folder, arguments.pattern)
     given = _read(arguments.conditions, ["condition", "family"])
     conditions = classified({one.condition for one in found}, given, arguments.baseline)
@@ -104,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         families = tables["conditions"][["model", "condition", "family"]]
         _draw_trajectory(trajectory.merge(families), out / "figures")
         print(f"against the step: {out / 'figures/trajectory.svg'}")
-    _report(arguments, {(one.model, one.condition) for one in found})
+    _report(arguments, options.matrix, {(one.model, one.condition) for one in found})
     other = [name for name, row in conditions.items() if row["family"] == "checkpoint"]
     if other:
         print(f"of no known family, so no claim counts them (--conditions): {', '.join(sorted(other))}")
@@ -330,7 +337,7 @@ def _read(path: Path | None, columns: list[str]) -> pd.DataFrame | None:
 # ---------------------------------------------------------------- pages and figures
 
 
-def _report(arguments: argparse.Namespace, groups: set[tuple[str, str]]) -> None:
+def _report(arguments: argparse.Namespace, matrix: str, groups: set[tuple[str, str]]) -> None:
     from diversity_spectra.report.command import write
     from diversity_spectra.report.job import WriteReport
 
@@ -338,8 +345,9 @@ def _report(arguments: argparse.Namespace, groups: set[tuple[str, str]]) -> None
     spectra = {f"{model}/{condition}": str(_eigenvalues(out, model, condition)) for model, condition in sorted(groups)}
     experiment = out.resolve().name
     job = WriteReport(
-        look={"title": arguments.title}, experiment=experiment, tables=str(out / "tables"), spectra=spectra
-    )
+        look={"title": arguments.title}, experiment=experiment, config={"compare": {"matrix": matrix}},
+        tables=str(out / "tables"), spectra=spectra,
+    )  # fmt: skip
     write(job, out)
 
 

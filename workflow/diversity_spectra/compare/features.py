@@ -13,37 +13,12 @@ import numpy as np
 import pandas as pd
 
 from diversity_spectra.conditions import FAMILIES
+from diversity_spectra.spectra.kinds import COMPARED, KINDS
 
 MATRICES = ("W", "dW", "dW_corrected")
+# What stands for the matrix that the vectors are made of. dW free of the mere shrinkage by decay is dW where nothing decayed.
+STANDS_FOR = {"W": "W", "dW": "dW_corrected"}
 KEYS = ["layer", "depth", "matrix", "measure"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """log: compared as log10. scale: the power of |W| it grows with on the log10 scale; "alpha" = 2 * alpha."""
-
-    log: bool = False
-    scale: float | str = 0.0
-
-
-MEASURES = {
-    "alpha": Measure(),
-    "D": Measure(),
-    "xmin": Measure(log=True, scale=2.0),
-    "log_norm": Measure(scale=2.0),
-    "log_spectral_norm": Measure(scale=2.0),
-    "stable_rank": Measure(log=True),
-    "entropy": Measure(),
-    "mp_softrank": Measure(log=True),
-    "num_spikes": Measure(),
-    "num_pl_spikes": Measure(),
-    "log_alpha_norm": Measure(scale="alpha"),
-    "alpha_weighted": Measure(scale="alpha"),
-    "subspace_overlap_long": Measure(),
-    "subspace_overlap_short": Measure(),
-}
-TAIL_MEASURES = ["alpha", "D", "xmin", "num_pl_spikes", "log_alpha_norm", "alpha_weighted"]
-BULK_MEASURES = ["mp_softrank", "num_spikes"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +44,7 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     Conditions are ordered by family, kind, strength and then content, runs within a condition by content: so no random
     draw depends on names, seeds or the order of rows. Several rows of one run, layer and matrix are averaged.
     """
-    measures = [name for name in MEASURES if name in spectra.columns]
+    measures = [name for name in COMPARED if name in spectra.columns]
     spectra = without_failed_fits(spectra)
     if "kappa" not in spectra:  # of every layer: then that of the run
         spectra = spectra.merge(runs[["condition", "seed", "kappa"]], "left", ["condition", "seed"]).fillna(
@@ -92,13 +67,16 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(count > 0, total / count, np.nan)
         for index, name in enumerate(measures):
-            if MEASURES[name].log:
+            if COMPARED[name].log:
                 values[..., index] = np.where(values[..., index] > 0, np.log10(values[..., index]), np.nan)
     log_kappa = np.zeros(shape[:2])  # of every run and layer
     log_kappa[run_of_row, layer_of_row] = np.log10(spectra["kappa"])
     # Where nothing decayed, W - kappa * W_pretrained is W - W_pretrained.
     same = (log_kappa == 0)[:, :, None] & ~np.isfinite(values[:, :, 2])
     values[:, :, 2] = np.where(same, values[:, :, 1], values[:, :, 2])
+    for index, name in enumerate(measures):
+        if COMPARED[name].holds in spectra:
+            values[:, ~_held(spectra[COMPARED[name].holds], cell, log_kappa == 0), index] = np.nan
     correction = _correction(values, measures, log_kappa)
     names = pd.DataFrame(
         [
@@ -113,12 +91,24 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
     return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
 
 
+def _held(holds: pd.Series, cell: tuple[np.ndarray, ...], same: np.ndarray) -> np.ndarray:
+    """Whether the rows of a layer and matrix hold in all runs (layers, matrices).
+
+    cell: run, layer and matrix of each row. same (runs, layers): where dW stands for the corrected one, too.
+    """
+    held = np.ones([int(index.max(initial=-1)) + 1 for index in cell[:2]] + [len(MATRICES)], dtype=bool)
+    np.logical_and.at(held, cell, holds.fillna(False).to_numpy(dtype=bool))
+    held[:, :, 2] &= held[:, :, 1] | ~same
+    return held.all(axis=0)
+
+
 def without_failed_fits(spectra: pd.DataFrame) -> pd.DataFrame:
     """NaN for what follows from a failed fit: the convention weightwatcher writes -1, which is no measurement."""
     spectra = spectra.copy()
-    for measures, column, mark in ((TAIL_MEASURES, "status", "failed"), (BULK_MEASURES, "mp_softrank", -1)):
+    for kind in KINDS:
+        column, mark = kind.failed or ("", None)
         if column in spectra:
-            own = [name for name in measures if name in spectra]
+            own = [name for name, measure in kind.measures.items() if measure.label and name in spectra]
             failed = (spectra[column] == mark).to_numpy()[:, None]
             spectra[own] = np.where(failed, np.nan, spectra[own].to_numpy(dtype=float))
     return spectra
@@ -130,7 +120,7 @@ def copies(spectra: pd.DataFrame) -> pd.DataFrame:
     Seeds differ in all digits, so such a run is the same files under another name; counted twice, it would make the noise
     look smaller than it is.
     """
-    columns = [name for name in (*KEYS, *MEASURES) if name in spectra.columns]
+    columns = [name for name in (*KEYS, *COMPARED) if name in spectra.columns]
     finite = np.isfinite(spectra[columns].select_dtypes("number")).any(axis=1)
     content = pd.util.hash_pandas_object(spectra[columns], index=False).where(finite, 0)
     runs = content.groupby([spectra["condition"], spectra["seed"]]).sum().reset_index(name="content")
@@ -138,13 +128,13 @@ def copies(spectra: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[runs.duplicated(["condition", "content"]), ["condition", "seed"]]
 
 
-def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, str]:
+def select(features: Features, measures: tuple[str, ...], matrix: str) -> tuple[np.ndarray, np.ndarray, str]:
     """The features that make up the aligned vectors: (feature mask, run mask, what was left out and why).
 
-    Decay-corrected dW stands for dW. A run that lacks more than half of what others have is left out; then every
-    feature that a remaining run lacks or that never varies.
+    matrix: a key of STANDS_FOR; the vectors are of one kind of matrix, never of two. A run that lacks more than half of
+    what others have is left out; then every feature that a remaining run lacks or that never varies.
     """
-    mask = features.names["measure"].isin(measures).to_numpy() & (features.names["matrix"] != "dW").to_numpy()
+    mask = of_kind(features.names, measures, matrix)
     finite = np.isfinite(features.vectors)
     mask = mask & finite.any(axis=0)
     usual = mask & (finite.mean(axis=0) > 0.5)
@@ -161,11 +151,16 @@ def select(features: Features, measures: tuple[str, ...]) -> tuple[np.ndarray, n
     return complete, keep, "; ".join(notes)
 
 
+def of_kind(names: pd.DataFrame, measures: tuple[str, ...], matrix: str) -> np.ndarray:
+    """Which features (features,) are one of these measures of that matrix."""
+    return (names["measure"].isin(measures) & (names["matrix"] == STANDS_FOR[matrix])).to_numpy()
+
+
 def _correction(values: np.ndarray, measures: list[str], log_kappa: np.ndarray) -> np.ndarray:
     """-power * log10(kappa) for `W`; the same shape as values (runs, layers, matrices, measures)."""
     correction = np.zeros_like(values)
     for index, name in enumerate(measures):
-        scale = MEASURES[name].scale
+        scale = COMPARED[name].scale
         power = 2 * values[:, :, 0, measures.index("alpha")] if scale == "alpha" else scale
         correction[:, :, 0, index] = -power * log_kappa
     return np.where(np.isfinite(correction), correction, 0.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
+from diversity_spectra import conditions
 from diversity_spectra.compare import TABLES
-from diversity_spectra.conditions import MODULES
 from diversity_spectra.jobs import Input, Job
-from diversity_spectra.settings import Settings, key
+from diversity_spectra.settings import Absent, Settings, key
+from diversity_spectra.spectra import job as spectra
 from diversity_spectra.work import Sets, Work
 
 
@@ -16,6 +17,9 @@ class Compare(Settings):
 
     bootstrap: int = key(1000, ge=50, le=100000, description="bootstrap draws over runs")
     permutations: int = key(2000, ge=50, le=100000, description="permutations of runs")
+    matrix: Annotated[Literal["dW", "W"], Absent("dW")] = key(
+        "dW", description="what claims rest on: the change of the weights in training, or the weights themselves"
+    )
     level: float = key(0.05, gt=0, lt=0.5, description="error level of tests and 1 - coverage of intervals")
 
 
@@ -80,7 +84,7 @@ class CompareConditions(Job):
     diversity: Input[dict[str, str]] = key({}, description="diversity by training set")
 
     def modules(self) -> tuple[str, ...]:
-        return MODULES
+        return conditions.MODULES + spectra.MODULES
 
     @property
     def place(self) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from diversity_spectra.compare.features import STANDS_FOR
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import of_role
 from diversity_spectra.errors import UserError
+from diversity_spectra.spectra.kinds import ALIGNED
 
 DEFAULT = Compare()
 AT_LEAST_ONE = (lambda number: number >= 1 and number % 1 == 0, "a whole number from 1 on")
@@ -26,7 +28,8 @@ class Options:
     similarity: cosine from which two directions are called the same (claim a): half of the squared length shared.
     distinct: cosine below which two controls can be told apart (claim b). relevant: smallest difference between two
     cosines that counts (claim b). own: share of the squared length from which a shift is one of its own (claim e).
-    measures: scale-free measures that make up the vectors that are aligned.
+    matrix: `dW`, the change of the weights in training, or `W`: what the vectors that are aligned are made of.
+    measures: scale-free measures that make them up.
     controls: families that serve as regularisers.
     robustness: whether the claims are judged anew with other choices. seed: of all random draws.
     """
@@ -39,7 +42,8 @@ class Options:
     distinct: float = 0.9
     relevant: float = 0.1
     own: float = 0.5
-    measures: tuple[str, ...] = ("alpha", "stable_rank", "entropy", "mp_softrank")
+    matrix: str = DEFAULT.matrix
+    measures: tuple[str, ...] = ALIGNED
     controls: tuple[str, ...] = of_role("control")
     robustness: bool = True
     seed: int = 0
@@ -59,6 +63,8 @@ class Options:
         for key, (allowed, told) in RANGES.items():
             if key in value and not (isinstance(value[key], (int, float)) and allowed(value[key])):
                 raise UserError(f"options: {key} is {value[key]!r}, allowed: {told}")
+        if value.get("matrix", "dW") not in STANDS_FOR:
+            raise UserError(f"options: matrix is {value['matrix']!r}, allowed: {', '.join(STANDS_FOR)}")
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
     def generator(self, purpose: str) -> np.random.Generator:

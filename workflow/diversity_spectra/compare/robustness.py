@@ -14,9 +14,11 @@ import pandas as pd
 
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.controls import measured
+from diversity_spectra.compare.features import STANDS_FOR, Features, of_kind
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import FAMILIES
+from diversity_spectra.spectra.kinds import BESIDE
 
 JUDGES = {"a": claims.like_regularisers, "b": claims.more_like_dropout, "e": claims.unlike_optimisation}
 DRAWS = 200  # at most, behind each interval and test: the verdicts are compared, not printed
@@ -36,22 +38,26 @@ class Choice:
     whitened: bool = False
 
 
-def choices(names: pd.DataFrame, conditions: pd.DataFrame, controls: tuple[str, ...]) -> Iterator[Choice]:
-    """names: layer, depth, matrix and measure of each feature. conditions: the baseline first."""
-    every, everyone = np.ones(len(names), dtype=bool), np.ones(len(conditions), dtype=bool)
-    for kind in ("matrix", "measure"):
-        values = list(dict.fromkeys(names[kind]))
-        if len(values) == 1:
-            continue
-        yield from (Choice(f"one {kind}", name, (names[kind] == name).to_numpy(), everyone) for name in values)
-        yield from (
-            Choice(f"without a {kind}", name, (names[kind] != name).to_numpy(), everyone)
-            for name in (values if kind == "measure" else ())
-        )
-    layers = list(dict.fromkeys(names.sort_values("depth", kind="stable")["layer"]))
+def choices(names: pd.DataFrame, used: np.ndarray, conditions: pd.DataFrame, options: Options) -> Iterator[Choice]:
+    """names: layer, depth, matrix and measure of each feature. used (features,): the features of the vectors as they are.
+    conditions: the baseline first."""
+    everyone = np.ones(len(conditions), dtype=bool)
+    every, controls = used, options.controls
+    for matrix in STANDS_FOR:
+        if matrix != options.matrix:
+            yield Choice("matrix", matrix, of_kind(names, options.measures, matrix), everyone)
+    beside = {name: of_kind(names, (name,), options.matrix) for name in BESIDE if name not in options.measures}
+    measures = {name: used & (names["measure"] == name).to_numpy() for name in dict.fromkeys(names["measure"][used])}
+    for name, own in {**(measures if len(measures) > 1 else {}), **beside}.items():
+        yield Choice("one measure", name, own, everyone)
+    for name, own in measures.items() if len(measures) > 1 else ():
+        yield Choice("without a measure", name, used & ~own, everyone)
+    for name, own in beside.items():
+        yield Choice("with a measure", name, used | own, everyone)
+    layers = list(dict.fromkeys(names[used].sort_values("depth", kind="stable")["layer"]))
     for part in np.array_split(np.array(layers, dtype=object), min(PARTS, len(layers))) if len(layers) > 1 else ():
         name = str(part[0]) if len(part) == 1 else f"{part[0]} to {part[-1]}"
-        yield Choice("without layers", name, (~names["layer"].isin(part)).to_numpy(), everyone)
+        yield Choice("without layers", name, used & (~names["layer"].isin(part)).to_numpy(), everyone)
     family = conditions["family"]
     for control in controls:
         members = conditions["condition"][family == control]
@@ -68,26 +74,28 @@ def choices(names: pd.DataFrame, conditions: pd.DataFrame, controls: tuple[str, 
 
 
 def robustness_table(
-    vectors: np.ndarray, group: np.ndarray, seed: np.ndarray, names: pd.DataFrame, blocks: np.ndarray,
-    evidence: claims.Evidence, options: Options,
-) -> pd.DataFrame:  # fmt: skip
+    features: Features, used: np.ndarray, blocks: np.ndarray, evidence: claims.Evidence, options: Options
+) -> pd.DataFrame:
     """One row per claim about spectra and choice, and one for the choices as they are (kind empty).
 
-    vectors (runs, features), group and seed (runs,), names and blocks of the features: of `controls.measured`. effect, low,
-    high, verdict: of the claim, empty where the choice leaves nothing to judge. agrees: with the verdict of the choices
-    as they are.
+    used: indices of the features of the vectors as they are. blocks (features,): as in `noise.fit`. effect, low, high,
+    verdict: of the claim, empty where the choice leaves nothing to judge. agrees: with the verdict of the choices as they
+    are.
     """
     few = replace(options, bootstrap=min(options.bootstrap, DRAWS), permutations=min(options.permutations, DRAWS))
     main = {letter: judge(evidence) for letter, judge in JUDGES.items()}
     rows = [_row("", "as it is", letter, judged, judged.verdict) for letter, judged in main.items()]
-    for choice in choices(names, evidence.conditions, options.controls):
-        kept = choice.conditions[group]
+    known = _known(features, blocks)
+    for choice in choices(features.names, np.isin(np.arange(len(blocks)), used), evidence.conditions, options):
+        kept, measured_in = choice.conditions[features.group], choice.features & known
+        if not measured_in.any():
+            continue
         conditions = evidence.conditions[choice.conditions].reset_index(drop=True)
-        own = np.searchsorted(np.flatnonzero(choice.conditions), group[kept])
-        values = vectors[np.ix_(kept, choice.features)]
+        own = np.searchsorted(np.flatnonzero(choice.conditions), features.group[kept])
+        values, seed = features.vectors[np.ix_(kept, measured_in)], features.seed[kept]
         if choice.whitened:
-            values = _whitened(values, own, blocks[choice.features])
-        *_, shift, controls, moved = measured(values, own, seed[kept], conditions, blocks[choice.features], few)
+            values = _whitened(values, own, blocks[measured_in])
+        *_, shift, controls, moved = measured(values, own, seed, conditions, blocks[measured_in], few)
         other = replace(
             evidence, conditions=conditions, shift=shift, controls=controls, moved=moved, options=few,
             projected=choice.projected,
@@ -98,6 +106,13 @@ def robustness_table(
                 continue
             rows.append(_row(choice.kind, choice.name, letter, judge(other), main[letter].verdict))
     return pd.DataFrame(rows)
+
+
+def _known(features: Features, blocks: np.ndarray) -> np.ndarray:
+    """Features (features,) that every run has, and that vary from run to run."""
+    known = np.isfinite(features.vectors).all(axis=0)
+    known[known] = np.isfinite(fit(features.vectors[:, known], features.group, blocks[known]).sd)
+    return known
 
 
 def _row(kind: str, name: str, letter: str, judged: claims.Judgement, verdict: str) -> dict:

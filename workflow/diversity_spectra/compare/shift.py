@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from diversity_spectra.compare.features import MEASURES, Features
+from diversity_spectra.compare.features import Features
 from diversity_spectra.compare.noise import Noise
 from diversity_spectra.compare.options import Options
+from diversity_spectra.spectra.kinds import COMPARED
 
 
 def shift_table(features: Features, noise: Noise, options: Options) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def shift_table(features: Features, noise: Noise, options: Options) -> pd.DataFr
         shift = mean[index] - mean[0]
         frame = features.names.assign(
             condition=features.conditions["condition"].iloc[index],
-            unit=np.where([MEASURES[name].log for name in features.names["measure"]], "log10", "linear"),
+            unit=np.where([COMPARED[name].log for name in features.names["measure"]], "log10", "linear"),
             shift=shift,
             correction=correction[index] - correction[0],
             standardised=shift / noise.sd,

@@ -12,7 +12,7 @@ from diversity_spectra.compare.alignment import alignment_table
 from diversity_spectra.compare.benefits import benefits
 from diversity_spectra.compare.beyond import beyond_table
 from diversity_spectra.compare.controls import measured
-from diversity_spectra.compare.features import Features, collect, copies, select
+from diversity_spectra.compare.features import STANDS_FOR, Features, collect, copies, of_kind, select
 from diversity_spectra.compare.layer_tables import layer_tables
 from diversity_spectra.compare.metric import mean_alpha, metric_table, weighted_vendi
 from diversity_spectra.compare.noise import fit
@@ -61,7 +61,8 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     twice = copies(tables["spectra"])
     tables = {name: _without(frame, twice) for name, frame in tables.items()}
     features = collect(tables["spectra"], tables["runs"], tables["conditions"])
-    mask, keep, note = select(features, options.measures)
+    mask, keep, note = select(features, options.measures, options.matrix)
+    _check_matrix(model, features, options)
     if len(twice):
         names = ", ".join(f"{condition}, seed {seed}" for condition, seed in twice.itertuples(index=False))
         note = "; ".join(filter(None, [note, f"counted once, being copies of other runs: {names}"]))
@@ -101,9 +102,21 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
     evidence = claims.Evidence(conditions, shift, controls, moving, gains, tables["diversity"], options)
     result["claims"] = claims.claims_table(evidence)
     if shift is not None and options.robustness:
-        runs = (features.vectors[:, used], features.group, features.seed)
-        result["robustness"] = robustness_table(*runs, features.names.iloc[used], blocks[used], evidence, options)
+        result["robustness"] = robustness_table(features, used, blocks, evidence, options)
     return result
+
+
+def _check_matrix(model: str, features: Features, options: Options) -> None:
+    """Raises `UserError` where the matrix that the vectors are to be made of was not analysed, but the other was."""
+    known = {
+        name: np.isfinite(features.vectors[:, of_kind(features.names, options.measures, name)]).any()
+        for name in STANDS_FOR
+    }
+    if not known[options.matrix] and any(known.values()):
+        raise UserError(
+            f"model {model}: no measures of {options.matrix} (dW: weights minus those that training started from); set matrix"
+            f" (compare.matrix) to {next(name for name in known if known[name])}"
+        )
 
 
 def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

@@ -111,15 +111,16 @@ def _train_one(job: Finetune, train_set: imageset.ImageSet, seed: int, device, a
     from diversity_spectra import devices
     from diversity_spectra.finetune import models, training
     from diversity_spectra.finetune.images import Images
+    from diversity_spectra.finetune.start import starting, told
     from diversity_spectra.resume import Resume
 
     recipe, network = _recipe(job), job.network
     resume = Resume(job.key, f"state-{seed}", arguments.save_every)
     with publish(job, seed, device=devices.describe(device), threads=arguments.threads) as result:
-        run_seed = derive_seed(job.seed, "run", seed)
-        torch.manual_seed(derive_seed(run_seed, "weights"))
-        weights = f"{job.pretrained}/model.safetensors" if job.pretrained else None
-        model = models.create(network, len(train_set.classes), weights, recipe.dropout, recipe.dropout_where).to(device)
+        run_seed, classes = derive_seed(job.seed, "run", seed), len(train_set.classes)
+        model = starting(job, seed, classes)
+        result.facts |= {"classes": classes, "start": told(model)}
+        model = model.to(device)
         if network.channels == 3:
             model = model.to(memory_format=torch.channels_last)
         # One core of the job goes to the training itself.

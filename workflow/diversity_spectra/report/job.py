@@ -6,9 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diversity_spectra.conditions import MODULES
+from diversity_spectra import conditions
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.settings import Content, LocalPath, Settings, key
+from diversity_spectra.spectra import job as spectra
 from diversity_spectra.work import Sets, Work
 
 
@@ -43,7 +44,7 @@ class WriteReport(Job):
     spectra: Input[dict[str, str]] = key({}, description="spectra that are shown, by model and condition")
 
     def modules(self) -> tuple[str, ...]:
-        return MODULES
+        return conditions.MODULES + spectra.MODULES
 
     @property
     def place(self) -> str:

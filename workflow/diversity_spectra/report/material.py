@@ -11,12 +11,12 @@ from scipy import stats
 
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.benefits import by_run
-from diversity_spectra.compare.features import MEASURES as COMPARED
 from diversity_spectra.compare.features import without_failed_fits
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import FAMILIES, of_role
 from diversity_spectra.report.style import Palette
+from diversity_spectra.spectra.kinds import COMPARED
 
 CONTROLS, MEASURES = of_role("control"), Options.measures
 REJECTED = 0.01  # p up to which a power law is refused, as in the column `warning` of the spectra
@@ -133,16 +133,10 @@ class Material:
         return wide.dropna(axis=1, how="all").dropna(how="all").reset_index()
 
     def matrix(self, model: str) -> str:
-        """`W`, or `dW` where the regularisers shift its measures more: figures show what the controls detect."""
-        table = self.table("shift", model)
-        if table.empty:
-            return "W"
-        conditions = self.conditions(model)
-        controls = conditions.loc[conditions["family"].isin(CONTROLS), "condition"]
-        table = table[table["condition"].isin(controls) & table["measure"].isin(MEASURES)]
-        table = table[table["test_family"].isin(["W", "dW"]) & np.isfinite(table["standardised"])]
-        sizes = table["standardised"].pow(2).groupby(table["test_family"]).mean()
-        return str(sizes.idxmax()) if len(sizes) else "W"
+        """The matrix that the claims rest on: `dW`, or `W`."""
+        table = self.table("spectra", model)
+        chosen = self.config.get("compare", {}).get("matrix", Options.matrix)
+        return chosen if table.empty or (table["matrix"] == chosen).any() else "W"
 
     def spectra_of(self, model: str) -> pd.DataFrame:
         """Rows of the table of spectra for that matrix; decay-corrected dW stands for dW, as in the comparison."""

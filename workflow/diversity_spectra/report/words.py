@@ -5,25 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-MEASURES = {
-    "alpha": "alpha",
-    "stable_rank": "stable rank",
-    "entropy": "entropy",
-    "mp_softrank": "MP soft rank",
-    "D": "distance of the fit D",
-    "xmin": "start of the tail xmin",
-    "log_norm": "log norm",
-    "log_spectral_norm": "log spectral norm",
-    "num_spikes": "number of spikes",
-    "num_pl_spikes": "length of the tail",
-    "log_alpha_norm": "log alpha norm",
-    "alpha_weighted": "weighted alpha",
-    "subspace_overlap_long": "overlap with pretrained, longer side",
-    "subspace_overlap_short": "overlap with pretrained, shorter side",
-}
+from diversity_spectra.spectra.kinds import COMPARED
+
 MATRICES = {
     "W": "the weights W",
-    "dW": "dW, the change of the weights from the pretrained ones, in which the regularisers show most",
+    "dW": "dW, what training changed of the weights that it started from",
 }
 KERNELS = {"pixel": "pixels", "pixel_centred": "pixels, centred", "embedding": "embedding"}
 BENEFITS = {
@@ -41,7 +27,8 @@ def plain(name: str) -> str:
 
 
 def measure(name: str, matrix: str = "W") -> str:
-    return MEASURES.get(name, plain(name)) + ("" if matrix == "W" else f" of {matrix}")
+    label = COMPARED[name].label if name in COMPARED else plain(name)
+    return label + ("" if matrix == "W" else f" of {matrix}")
 
 
 def kernel(name: str) -> str:

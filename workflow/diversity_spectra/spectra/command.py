@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, add_weights, drop_weights, finished, log, publish, read_job
+from diversity_spectra.jobs import WEIGHTS
 from diversity_spectra.spectra.job import Analyse
 from diversity_spectra.spectra.progress import Progress, processors
 
@@ -133,21 +134,26 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def _run_job(arguments: argparse.Namespace) -> None:
-    """Rows and eigenvalues of every seed's model; the reference and its decomposition are shared by all."""
+    """Rows and eigenvalues of every seed's model, each beside the weights that its training started from."""
     from diversity_spectra.files import write_npz
+    from diversity_spectra.finetune.start import started_from
+    from diversity_spectra.spectra.live import live
     from diversity_spectra.spectra.options import Options
     from diversity_spectra.spectra.table import Reference, analyse
 
     job = read_job(arguments, Analyse)
     options = Options(**job.analysis.model_dump())
-    reference = Reference.open(Path(job.pretrained) / "model.safetensors") if job.pretrained else None
+    pretrained = Reference.open(Path(job.pretrained, WEIGHTS)) if job.pretrained else None
+    vectors: dict = {}
     for seed in arguments.seeds:
         if finished(job, seed):
             continue
         trained = Path(job.runs) / f"seed-{seed}"
         with publish(job, seed, threads=arguments.threads) as made:
+            start = started_from(trained, job.pretrained)
+            reference = Reference(live(start), vectors) if start else pretrained
             kappas = json.loads((trained / "run.json").read_text())["kappas"]
-            result = analyse(trained / "model.safetensors", reference, options, kappas, arguments.threads)
+            result = analyse(trained / WEIGHTS, reference, options, kappas, arguments.threads)
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
         drop_weights(arguments, job, seed)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from diversity_spectra.spectra import decompose, powerlaw
+from diversity_spectra.spectra.kind import WEIGHTWATCHER, Measure, generator
+from diversity_spectra.spectra.kinds.randomised import shannon_distance, shuffled
 from diversity_spectra.spectra.matrices import View
-from diversity_spectra.spectra.measures import generator, shannon_distance, shuffled
 from diversity_spectra.spectra.options import Options
 
 POWER_LAW_CUT = 1e-5
@@ -25,6 +26,43 @@ GRID = 1000
 SAFE_LOG_PRODUCT = 700.0
 DENSITY_CUT = 0.01
 EPSILON = np.finfo(np.float64).eps
+
+# Columns that this convention alone has.
+COLUMNS = {
+    "status": Measure(
+        "",
+        meaning="`success` or `failed`: of the power-law fit",
+        source="spectra.compatible.power_law",
+        when=WEIGHTWATCHER,
+    ),
+    "weak_rank_loss": Measure(
+        "count", meaning="number of λ < 1e-6", source="spectra.compatible.measures", when=WEIGHTWATCHER
+    ),
+    "W_scale": Measure(
+        "1",
+        meaning="√(n / Σλ): brings λ to mean 1",
+        source="spectra.compatible.marchenko_pastur_fit",
+        when="weightwatcher with `--mp`",
+    ),
+    "rand_W_scale": Measure(
+        "1",
+        meaning="the same, shuffled",
+        source="spectra.compatible.marchenko_pastur_fit",
+        when="weightwatcher with `--randomize`",
+    ),
+    "{detX_num,num_ERG_spikes}": Measure(
+        "count",
+        meaning="length of the tail whose product of λ, scaled to mean 1, first drops below 1",
+        source="spectra.compatible.trace_log",
+        when=WEIGHTWATCHER,
+    ),
+    "detX_val": Measure(
+        "λ", meaning="the smallest λ of that tail", source="spectra.compatible.trace_log", when=WEIGHTWATCHER
+    ),
+    "ERG_gap": Measure(
+        "count", meaning="detX_num - num_pl_spikes", source="spectra.compatible.measures", when=WEIGHTWATCHER
+    ),
+}
 
 
 # A matrix of zeros gives infinite and undefined columns there as well.

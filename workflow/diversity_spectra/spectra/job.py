@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from diversity_spectra.jobs import WEIGHTS, Input, RunsJob
 from diversity_spectra.settings import Aside, Settings, key
 from diversity_spectra.work import Sets, Work
+
+# Of the kinds of measures, below the package: code of whatever reads their registry.
+MODULES = tuple(f"spectra.kinds.{kind.name}" for kind in pkgutil.iter_modules([str(Path(__file__).with_name("kinds"))]))
 
 
 class Spectra(Settings):
@@ -36,6 +41,9 @@ class Analyse(RunsJob):
     network: Aside[str] = key("a network", description="what is analysed, for estimates of the time")
     runs: Input[str] = key(description="the runs")
     pretrained: Input[str | None] = key(None, description="weights that training started from")
+
+    def modules(self) -> tuple[str, ...]:
+        return MODULES
 
     def work(self, sets: Sets, results: int = 1) -> Work:
         matrices = "W and dW" if self.pretrained else "W"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 
@@ -11,6 +13,7 @@ import numpy as np
 from diversity_spectra.errors import UserError
 from diversity_spectra.spectra import compatible, decompose, measures
 from diversity_spectra.spectra.decompose import Combination
+from diversity_spectra.spectra.kind import Spectrum
 from diversity_spectra.spectra.lora import LoraAdapter
 from diversity_spectra.spectra.matrices import View
 from diversity_spectra.spectra.options import Options
@@ -23,7 +26,8 @@ Analysed = tuple[dict, np.ndarray | None]
 
 @dataclass
 class Reference:
-    """A pretrained model, opened once for several analyses; keeps the leading singular vectors it was asked for."""
+    """The weights that a training started from. Leading singular vectors that were asked for are kept, by the matrix that
+    they are of, so that analyses and references with equal matrices may share them."""
 
     tensors: Tensors
     _vectors: dict[tuple, tuple[np.ndarray, np.ndarray] | None] = field(default_factory=dict)
@@ -33,14 +37,16 @@ class Reference:
     def open(cls, path: Path, key: str | None = None) -> Reference:
         return cls(open_model(path, key=key))
 
-    def top_vectors(self, key: tuple, matrix: Combination, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Those of `matrix`, computed the first time only; None where it holds NaN."""
+    def top_vectors(self, matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Those of `matrix` (rows, columns), computed the first time only; None where it holds NaN."""
+        key = blake2b(np.ascontiguousarray(matrix), digest_size=16).digest(), type(matrix), matrix.shape, k
         with self._lock:
-            if (*key, k) in self._vectors:
-                return self._vectors[(*key, k)]
-        vectors = decompose.top_vectors(matrix, k) if np.isfinite(matrix.gram).all() else None
+            if key in self._vectors:
+                return self._vectors[key]
+        whole = Combination((1.0, matrix))
+        vectors = decompose.top_vectors(whole, k) if np.isfinite(whole.gram).all() else None
         with self._lock:
-            self._vectors[(*key, k)] = vectors
+            self._vectors[key] = vectors
         return vectors
 
 
@@ -129,21 +135,12 @@ class Parameter:
             if not to_the_last:
                 floor = max(floor, decompose.GRAM_NOISE * values[-1])
             note = row.pop("reason", "")
-            row |= measures.strict_measures(values, parts, floor, self.options, names)
+            start = None
+            if pretrained is not None and self.options.subspace:
+                start = partial(self.reference.top_vectors, view.cut(pretrained)[0])
+            row |= measures.strict_measures(Spectrum(values, parts, floor, self.options, names, start))
             row["reason"] = "; ".join(filter(None, (note, row["reason"])))
-            if pretrained is not None and self.options.subspace and len(parts) == 1:
-                row |= self._overlap(view, parts[0], Combination((1.0, view.cut(pretrained)[0])))
         return row, values
-
-    def _overlap(self, view: View, matrix: Combination, pretrained: Combination) -> dict:
-        """Mean squared cosine of the principal angles between leading singular subspaces, 0 to 1."""
-        k = min(self.options.subspace, view.M // 2)
-        theirs = self.reference.top_vectors((view.layer, view.view), pretrained, k)
-        if theirs is None:
-            return {}
-        ours = decompose.top_vectors(matrix, k)
-        long, short = (float(((a.T @ b) ** 2).sum() / k) for a, b in zip(ours, theirs, strict=True))
-        return {"subspace_k": k, "subspace_overlap_long": long, "subspace_overlap_short": short}
 
 
 EPSILON = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diversity_spectra.column import expand
+from diversity_spectra.spectra import compatible
+from diversity_spectra.spectra.kinds import MEASURES
 from diversity_spectra.spectra.matrices import View
 from diversity_spectra.spectra.options import Options
 from diversity_spectra.spectra.safetensors_file import Entry
@@ -13,29 +16,23 @@ from diversity_spectra.spectra.safetensors_file import Entry
 if TYPE_CHECKING:
     import pandas as pd
 
+EXPANDED = {
+    full: one for name, one in {**MEASURES, **compatible.COLUMNS}.items() for full in expand(name)
+}  # measures by the names of their columns
 # Present also where no matrix of the model has them.
-ALWAYS = ("N", "M", "Q", "rf", "num_matrices", "num_evals", "method", "log_norm", "log_spectral_norm", "stable_rank")
-ALWAYS += ("matrix_rank", "entropy", "alpha", "D", "xmin", "sigma", "num_pl_spikes", "alpha_weighted", "log_alpha_norm")
-BOOLEANS = {"mp_holds", "rand_mp_holds"}
-INTEGERS = {
+ALWAYS = (
     "N",
     "M",
+    "Q",
     "rf",
-    "groups",
     "num_matrices",
     "num_evals",
-    "matrix_rank",
-    "rank_loss",
-    "weak_rank_loss",
-    "num_pl_spikes",
-    "num_spikes",
-    "subspace_k",
-    "rand_num_spikes",
-    "num_traps",
-    "detX_num",
-    "num_ERG_spikes",
-    "ERG_gap",
-}
+    "method",
+    *(n for n, one in EXPANDED.items() if not one.when),
+)
+BOOLEANS = {name for name, one in EXPANDED.items() if one.unit == "true or false"}
+INTEGERS = {"N", "M", "rf", "groups", "num_matrices", "num_evals"}
+INTEGERS |= {name for name, one in EXPANDED.items() if one.unit == "count"}
 
 
 def identity(view: View, matrix: str, entry: Entry, options: Options) -> dict:

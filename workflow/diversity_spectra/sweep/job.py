@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from diversity_spectra.conditions import MODULES
+from diversity_spectra import conditions
 from diversity_spectra.jobs import Input, Job
 from diversity_spectra.report.job import Look
 from diversity_spectra.settings import Settings, key
+from diversity_spectra.spectra import job as spectra
 from diversity_spectra.sweep import TABLES
 from diversity_spectra.work import Sets, Work
 
@@ -35,7 +36,7 @@ class WriteSweep(Job):
     tables: Input[list[str]] = key(min_length=1, description="tables of the comparison of each experiment")
 
     def modules(self) -> tuple[str, ...]:
-        return MODULES
+        return conditions.MODULES + spectra.MODULES
 
     @property
     def place(self) -> str:

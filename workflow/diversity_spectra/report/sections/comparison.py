@@ -31,7 +31,7 @@ from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, plai
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
-PAIRS = (("stable_rank", "alpha"), ("entropy", "alpha"), ("stable_rank", "mp_softrank"))
+PAIRS = (("stable_rank", "alpha_hill"), ("entropy", "alpha_hill"), ("stable_rank", "entropy"))
 CROWDED = 30  # conditions beyond which the strongest of each kind stand for it
 FAR = 15.0  # noise units beyond which axes are compressed, so that one strong condition does not hide the others
 

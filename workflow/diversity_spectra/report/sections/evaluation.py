@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from diversity_spectra.compare.benefits import by_run
 from diversity_spectra.report.marks import baseline_band, run_marks
-from diversity_spectra.report.material import Material, run_counts, summarise
+from diversity_spectra.report.material import MEASURES, Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, paint_ticks
 from diversity_spectra.report.table import Table
@@ -71,9 +71,7 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     ]
     panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, conditions).items()]
     matrix = material.matrix(model)
-    panels += [
-        (measure_name(name, matrix), summarise(measures, name, material.level)) for name in ("alpha", "stable_rank")
-    ]
+    panels += [(measure_name(name, matrix), summarise(measures, name, material.level)) for name in MEASURES[:2]]
     panels = [(title, summary) for title, summary in panels if not summary.empty]
     if not panels:
         return Drawing(
