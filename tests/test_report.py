@@ -367,7 +367,9 @@ def test_reasons_that_differ_in_numbers_are_one_row(tables: dict[str, pd.DataFra
     layers = spectra["layer"].map({"fc1": 32, "fc2": 480})
     spectra["reason"] = [f"depthwise: {int(n)} matrices of 1 x 9" if n > 0 else "" for n in layers.fillna(0)]
     table = gaps.skipped(Material({**tables, "spectra": spectra}))
-    assert [row[1:5] for row in table.rows] == [["depthwise: 32 to 480 matrices of 1 x 9", "W", "fc1, fc2", "2"]]
+    assert [row[1:5] for row in table.rows] == [
+        ["depthwise: 32 to 480 matrices of 1 x 9", "W, dW, dW_corrected", "fc1, fc2", "2"]
+    ]
 
 
 def test_modules_are_listed_or_counted() -> None:

@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         families = tables["conditions"][["model", "condition", "family"]]
         _draw_trajectory(trajectory.merge(families), out / "figures")
         print(f"against the step: {out / 'figures/trajectory.svg'}")
-    _report(arguments, options.matrix, {(one.model, one.condition) for one in found})
+    _report(arguments, {(one.model, one.condition) for one in found})
     other = [name for name, row in conditions.items() if row["family"] == "checkpoint"]
     if other:
         print(f"of no known family, so no claim counts them (--conditions): {', '.join(sorted(other))}")
@@ -337,7 +337,7 @@ def _read(path: Path | None, columns: list[str]) -> pd.DataFrame | None:
 # ---------------------------------------------------------------- pages and figures
 
 
-def _report(arguments: argparse.Namespace, matrix: str, groups: set[tuple[str, str]]) -> None:
+def _report(arguments: argparse.Namespace, groups: set[tuple[str, str]]) -> None:
     from diversity_spectra.report.command import write
     from diversity_spectra.report.job import WriteReport
 
@@ -345,7 +345,7 @@ def _report(arguments: argparse.Namespace, matrix: str, groups: set[tuple[str, s
     spectra = {f"{model}/{condition}": str(_eigenvalues(out, model, condition)) for model, condition in sorted(groups)}
     experiment = out.resolve().name
     job = WriteReport(
-        look={"title": arguments.title}, experiment=experiment, config={"compare": {"matrix": matrix}},
+        look={"title": arguments.title}, experiment=experiment,
         tables=str(out / "tables"), spectra=spectra,
     )  # fmt: skip
     write(job, out)
