@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diversity_spectra.column import Column, expand
-from diversity_spectra.columns import comparison, experiment, spectra
+from diversity_spectra.columns import comparison, experiment, layers, spectra
 
 __all__ = ["TABLES", "Table", "expand", "names"]
 
@@ -38,8 +38,8 @@ TABLES = {
     "validation": Table("a scope, predictor and benefit", comparison.VALIDATION),
     "claims": Table("a claim about a model", comparison.CLAIMS),
     "robustness": Table("a claim about spectra, and a choice made otherwise", comparison.ROBUSTNESS),
-    "layer_shifts": Table("a family, layer and measure of W, as in the study", comparison.LAYER_SHIFTS),
-    "layer_tests": Table("a statistic of the study, with or without the head", comparison.LAYER_TESTS),
+    "layer_shifts": Table("a family, layer and measure of W, as in the study", layers.LAYER_SHIFTS),
+    "layer_tests": Table("a statistic of the study, with or without the head", layers.LAYER_TESTS),
     "gains": Table("a family of conditions of a model, and a benefit; in sweeps only", comparison.GAINS),
 }
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diversity_spectra import imageset
+from diversity_spectra.diversity import inputs
 from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
@@ -36,7 +36,6 @@ examples:
       --out vendi.parquet --quality quality.parquet --copies copies.parquet
 """
 THUMBNAIL = 16  # pixels of a side at which test images are looked for among training images
-SHARE = 0.8  # of the smallest class, where --per-class is not given: the interval needs images that were left out
 
 NEAR = 16  # images per class behind the nearness of two sets, in each draw
 QUALITY = ["measure", "label", "value", "low", "high", "n"]
@@ -184,9 +183,9 @@ def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int
     for path in (arguments.out, *wanted):
         if path and path.suffix not in (".parquet", ".csv"):
             raise UserError(f"{path}: a table's name ends in .parquet or .csv")
-    images = _load(arguments.image_set, arguments, opened)
-    real = _load_real(arguments, images, opened)
-    logits = _load_logits(arguments.logits, images) if arguments.logits else None
+    images = inputs.load(arguments.image_set, arguments, opened)
+    real = inputs.load_real(arguments, images, opened)
+    logits = inputs.load_logits(arguments.logits, images) if arguments.logits else None
     embed = _embedder(arguments, images)
     kernels, sampling = _kernels(arguments, images, embed)
     compared = {"synthetic": images, **real} if arguments.reference and embed else {}
@@ -216,8 +215,8 @@ def _kernels(arguments: argparse.Namespace, images: ImageSet, embed: Embed | Non
     """What `vendi.score_table` takes; reads and embeds only the images that the subsamples use."""
     from diversity_spectra.diversity import vendi
 
-    sources = _sources(arguments.image_set, images)
-    per_class = arguments.per_class or _largest_sample(images, sources)
+    sources = inputs.sources_of(arguments.image_set, images)
+    per_class = arguments.per_class or inputs.largest_sample(images, sources)
     sampled = images.labels, images.classes, per_class
     draws = range(arguments.subsamples)
     try:
@@ -263,8 +262,8 @@ def _quality(
     for name, reference in real.items():
         others = spaces(name, reference)
         if name == "train" and embedded:
-            sources = _sources(arguments.reference, reference), _sources(arguments.image_set, images)
-            largest = map(_largest_sample, (reference, images), sources)
+            sources = inputs.sources_of(arguments.reference, reference), inputs.sources_of(arguments.image_set, images)
+            largest = map(inputs.largest_sample, (reference, images), sources)
             per_class = min(*largest, arguments.per_class or len(images))
             sides = (others["embedding"], reference.labels, features["embedding"], images.labels)
             sampling = (images.classes, per_class, arguments.subsamples, arguments.seed)
@@ -295,7 +294,7 @@ def _nearness(
     labels, classes, per_class, draws, seed, _, sources = sampling
     plain = imageset.load(arguments.plain)
     size = min(NEAR, per_class, *vendi.class_sizes(plain.labels, classes))
-    origin, copy, picture = _origins(
+    origin, copy, picture = inputs.origins_of(
         arguments.image_set, images, same=Path(arguments.plain) == Path(arguments.image_set)
     )
     rows = weighted.compared_rows(origin, copy, len(plain))
@@ -319,24 +318,6 @@ def _nearness(
         name: (float(np.mean(values)), *vendi.interval(np.array(values), size, available), size)
         for name, values in found.items()
     }
-
-
-def _origins(folder: Path, images: ImageSet, same: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Origin, copy, and number of the plain set's picture (negative: none of them) of every image (N,)."""
-    import pandas as pd
-
-    path = Path(folder) / "manifest.parquet"
-    manifest = imageset.read_manifest(folder) if path.exists() else pd.DataFrame()
-    number = np.arange(len(images))
-    if not {"origin", "source", "copy"} <= set(manifest):
-        return (
-            np.full(len(images), "real" if same else "generated"),
-            np.zeros(len(images), int),
-            number if same else -1 - number,
-        )
-    origin = manifest["origin"].to_numpy(dtype=str)
-    picture = np.where(origin == "real", manifest["source"], -1 - manifest["source"])
-    return origin, manifest["copy"].to_numpy(), picture
 
 
 def _weighted(near: dict, scores: pd.DataFrame) -> list[dict]:
@@ -384,24 +365,6 @@ def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
     return lambda members, indices: embedding.embed(members.images, indices, *how)
 
 
-def _sources(folder: Path, images: ImageSet) -> np.ndarray:
-    """Number (N,) of the picture that each image is a variant of; without a manifest of copies, each its own."""
-    import pandas as pd
-
-    path = Path(folder) / "manifest.parquet"
-    manifest = imageset.read_manifest(folder) if path.exists() else pd.DataFrame()
-    if not {"origin", "source", "copy"} <= set(manifest):
-        return np.arange(len(images))
-    return manifest.groupby(["origin", "source"], sort=False).ngroup().to_numpy()
-
-
-def _largest_sample(images: ImageSet, sources: np.ndarray) -> int:
-    """The share of the smallest class that is drawn unless a number is asked for, at least 2."""
-    from diversity_spectra.diversity.vendi import class_sizes
-
-    return max(2, int(SHARE * class_sizes(images.labels, images.classes, sources).min()))
-
-
 def summary(scores: pd.DataFrame) -> str:
     """The scores over classes as text: their mean, and all classes pooled."""
     n = scores["n"].iloc[0]
@@ -416,46 +379,6 @@ def summary(scores: pd.DataFrame) -> str:
 
 def _told_score(score: float, low: float, high: float) -> str:
     return f"{score:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{score:.2f}"
-
-
-def _load(path: Path, arguments: argparse.Namespace, opened: ExitStack) -> ImageSet:
-    """An image set, or a folder of images, read into a temporary one that lasts as long as `opened`."""
-    from diversity_spectra.contents import images_in
-    from diversity_spectra.data.folder import list_images, read_images
-
-    path = Path(path)
-    if not path.is_dir() or (path / "images.npy").exists() or not images_in(path):
-        return imageset.load(path)
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and images_in(entry))
-    loose = [file for file in images_in(path) if file.parent == path]
-    if classes and loose:
-        raise UserError(f"{path}: {loose[0].name} lies beside the folders of classes; put it into one of them, or away")
-    files, labels = list_images(path, classes) if classes else (loose, np.zeros(len(loose), dtype=np.int64))
-    side = arguments.image_size or (32 if arguments.embedding == "none" else 224)
-    folder = Path(opened.enter_context(TemporaryDirectory(prefix="diversity-spectra-")))
-    images, kept = read_images(files, side, folder, processes=arguments.threads)
-    print(f"{path}: {len(images)} images in {len(classes) or 1} classes, read at {side} px", file=sys.stderr)
-    return ImageSet(images, labels[kept], {"classes": classes or ["images"]})
-
-
-def _load_real(arguments: argparse.Namespace, images: ImageSet, opened: ExitStack) -> dict[str, ImageSet]:
-    """The sets of real images that were named, by what they are called in the tables."""
-    paths = {"train": arguments.reference, "test": arguments.test}
-    real = {name: _load(path, arguments, opened) for name, path in paths.items() if path}
-    for name, members in real.items():
-        if members.classes != images.classes or members.images.shape[1:] != images.images.shape[1:]:
-            raise UserError(f"{arguments.image_set}: classes or image shape differ from those of {paths[name]}")
-    return real
-
-
-def _load_logits(path: Path, images: ImageSet) -> np.ndarray:
-    try:
-        logits = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise UserError(f"{path}: not an array of logits ({error})") from None
-    if not isinstance(logits, np.ndarray) or logits.shape != (len(images), len(images.classes)):
-        raise UserError(f"{path}: logits must be ({len(images)}, {len(images.classes)}), one row an image")
-    return logits
 
 
 def _positive(text: str) -> int:
