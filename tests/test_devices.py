@@ -17,7 +17,7 @@ from diversity_spectra import devices
 from diversity_spectra.errors import UserError
 from diversity_spectra.seeds import derive_seed
 
-PROCESSES, GPUS, SLOTS = 200, 4, 2
+PROCESSES, GPUS, SLOTS = 100, 4, 2
 
 # Takes a device, notes itself as long as it works on it, and is killed or ends. `filelock` and the module under test
 # are all that is imported: 200 copies of torch would not fit a small machine.
