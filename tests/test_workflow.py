@@ -118,7 +118,7 @@ def test_what_is_made_again_elsewhere_is_the_same_whatever_the_cores(finished: C
     config = yaml.safe_load((ROOT / TINY).read_text())
     mlp = config["models"][1]
     mlp["conditions"] = {name: mlp["conditions"][name] for name in ("augmentation", "synthetic")}
-    config["models"] = [mlp | {"seeds_per_job": 1}]
+    config["models"] = [mlp | {"seeds": 1, "baseline_runs": 2, "seeds_per_job": 1}]
     (other.folder / "part.yaml").write_text(yaml.safe_dump(config))
     other.snakemake("--cores", "3", "--until", "spectra", "evaluate", "diversity", config="part.yaml")
     records = [path.relative_to(other.folder) for path in other.folder.glob("results/cache/*/**/spec.json")]
