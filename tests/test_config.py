@@ -52,7 +52,7 @@ def test_the_default_names_every_key() -> None:
     ):
         assert set(values[section]) == set(model.model_fields) - {"validation_fraction"}, section
     written = {key for model in values["models"] for key in model}
-    rare = {"options", "pretrain_steps", "precision", "compile", "ema", "flip", "label_smoothing", "on_divergence"}
+    rare = {"options", "precision", "compile", "ema", "flip", "label_smoothing", "on_divergence"}
     rare |= {"base_weight_decay", "mixup", "cutmix", "trained_blocks", "layer_decay", "balanced", "accumulate"}
     rare |= {"split_batch_norm", "optimizer", "schedule", "decay_vectors", "tune"}
     assert written == set(config.TrainedModel.model_fields) - rare
@@ -71,8 +71,8 @@ def test_schema_is_current() -> None:
         ({"difersity": {}}, "difersity: unknown key; did you mean 'diversity'?"),
         ({"experiment": "../away"}, "experiment: '../away' is not allowed"),
         ({"experiment": "cache"}, "'cache' is taken"),
-        ({"copies": "2"}, "copies: '2' is not allowed; allowed: a valid integer"),
-        ({"copies": 0}, "copies: 0 is not allowed; allowed: greater than or equal to 1"),
+        ({"copies": "2"}, "copies: '2' is not allowed; allowed: a number from 1 to 1000, or fresh"),
+        ({"copies": 0}, "copies: 0 is not allowed; allowed: a number from 1 to 1000, or fresh"),
         ({"models": []}, "models: [] is not allowed"),
         ({"generator": None}, "synthetic conditions, but there is no `generator`"),
         ({"data": {"kind": "digits", "train_per_class": 400}}, "the data set has 500"),

@@ -105,7 +105,7 @@ def test_units_of_every_job_of_tiny() -> None:
     assert (
         units["gather"] == [("runs-0", 21)] and units["compare"] == [("tiny", 21)] and units["report"] == [("tiny", 10)]
     )
-    assert {*units, "sweep"} == set(kinds())
+    assert {*units, "sweep", "choose"} == set(kinds())
 
 
 def test_kinds_hold_what_makes_a_unit_dearer() -> None:

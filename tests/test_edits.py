@@ -93,7 +93,7 @@ CONFIG_EDITS: dict[str, tuple[ConfigEdit, dict[str, int]]] = {
         {"augment": 1, "diversity": 1, "finetune": 1, "evaluate": 1, "spectra": 1, **END},
     ),
     "change the steps of one model": (
-        lambda c: _mlp(c).update(steps=61),
+        lambda c: _mlp(c).update(steps=65),
         {"finetune": 8, "evaluate": 8, "spectra": 8, **END},
     ),
     "swap two values of one type": (_swap, {"finetune": 8, "evaluate": 8, "spectra": 8, **END}),
@@ -173,7 +173,7 @@ STAGE_EDITS = {
     "finetune": ("finetune/training.py", "RECORDS = 20", "RECORDS = 10"),
     "evaluate": ("evaluate/command.py", "BATCH = 256", "BATCH = 128"),
     "spectra": ("spectra/command.py", "json.loads(", "json.loads(str() + "),
-    "gather": ("compare/gather.py", "depth.get(layer, -1)", "depth.get(layer, -2)"),
+    "gather": ("compare/gather.py", "_of_layer(layer, depth, -1)", "_of_layer(layer, depth, -2)"),
     "compare": ("compare/claims.py", "SUPPORTED if low > 0", "SUPPORTED if low > 0.01"),
     "report": ("report/sections/metric.py", "lw=0.7", "lw=0.8"),
 }

@@ -111,7 +111,7 @@ def test_a_job_with_a_wrong_key_is_one_line(change: dict, expected: str, capsys:
 def test_every_kind_of_job_says_what_it_makes_and_what_it_takes() -> None:
     made = planned()
     found = {job.kind: job for job in made.jobs}
-    assert set(found) | {"sweep"} == set(kinds())
+    assert set(found) | {"sweep", "choose"} == set(kinds())
     assert list(dict.fromkeys(kind.command.split()[0] for kind in kinds().values())) == list(STAGES)
     for kind in kinds().values():
         assert issubclass(kind, Job) and kind.__doc__ and (kind.makes or kind.kind == "generator")

@@ -55,7 +55,7 @@ def test_everything_promised_is_there(finished: Checkout) -> None:
     spectra = pd.read_parquet(results / "tables" / "spectra.parquet")
     assert {"W", "dW"} <= set(spectra["matrix"])
     runs = pd.read_parquet(results / "tables" / "runs.parquet")
-    assert len(runs) == 3 + 4 + 6 * 2
+    assert len(runs) == 3 + 4 + 7 * 2
 
 
 def test_every_column_is_documented(finished: Checkout) -> None:
@@ -75,7 +75,7 @@ def test_progress_was_shown(finished: Checkout) -> None:
 
 def test_every_record_says_what_its_work_cost(finished: Checkout) -> None:
     records = [read_record(path.parent) for path in finished.folder.glob("results/cache/[!.]*/**/spec.json")]
-    assert {record["stage"] for record in records} | {"sweep"} == set(kinds())
+    assert {record["stage"] for record in records} | {"sweep", "choose"} == set(kinds())
     for record in records:
         started, ended = (datetime.fromisoformat(record[moment]) for moment in ("started", "ended"))
         assert started < ended and record["startup"] >= 0 and record["work"]["units"] > 0, record["name"]

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         tables = from_pattern(arguments.folder, arguments.pattern)
     runs = len(tables["runs"])
     log.info("%d runs of %d networks in %s", runs, tables["runs"]["model"].nunique(), arguments.folder)
-    for name, table in (tables | compare(tables, Options())).items():
+    for name, table in (tables | compare(tables, Options(matrix="W"))).items():
         write_both(arguments.out, name, table)
     log.info("wrote %s; next: diversity-spectra report --tables %s --out FOLDER", arguments.out, arguments.out)
 
