@@ -284,7 +284,7 @@ def packages() -> str:
     for folder in sorted(path for path in provenance.PACKAGE.iterdir() if (path / "__init__.py").exists()):
         modules = sorted(path for path in folder.rglob("*.py"))
         own = [".".join(path.relative_to(folder).with_suffix("").parts) for path in modules if path.stem != "__init__"]
-        used = {name.split(".")[0] for path in modules for name in provenance._module(path)[0]}
+        used = {name.split(".")[0] for path in modules for name in provenance._module(path)[0]} - {""}
         rows.append((f"`{folder.name}`", ", ".join(own), ", ".join(sorted(used - {folder.name, "__version__"}))))
     return table(("package", "modules", "imports from the rest"), rows)
 
