@@ -310,7 +310,7 @@ def test_a_damaged_cached_file_is_named(edited: Checkout) -> None:
     assert f"{damaged.relative_to(edited.folder)} is damaged" in done.stderr
     assert "delete the folder" in done.stderr
     shutil.rmtree(damaged.parent)
-    edited.snakemake("--cores", "2", config="edit.yaml")
+    edited.snakemake("--cores", "2", "--until", "finetune", config="edit.yaml")
 
 
 def test_as_a_module_of_another_workflow_it_is_refused(tmp_path: Path) -> None:
