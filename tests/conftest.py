@@ -58,8 +58,9 @@ def assert_same_tables(one: Checkout, other: Checkout) -> None:
 def untrained(finished: Checkout, folder: Path) -> Checkout:
     """A copy of the finished experiment without its runs, told to work on the CPU; everything before them is there."""
     shutil.copytree(finished.folder, folder)
-    for name in ("cache/finetune", "cache/evaluate", "cache/spectra", "cache/gather", "tiny"):
-        shutil.rmtree(folder / "results" / name)
+    for stage in ("finetune", "evaluate", "spectra", "gather", "compare", "report"):
+        shutil.rmtree(folder / "results/cache" / stage)
+    shutil.rmtree(folder / "results/tiny")
     shutil.rmtree(folder / "logs")
     config = folder / TINY
     config.write_text(config.read_text() + "execution: {device: cpu}\n")
