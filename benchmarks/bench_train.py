@@ -1,6 +1,6 @@
 """Training throughput of our loop against timm's loader and the usual loop, and its loss; writes benchmarks/train.md.
 
-python benchmarks/bench_train.py            # about 10 minutes on 2 cores; with a GPU also ViT-B/32 in bfloat16
+python benchmarks/bench_train.py            # about 10 minutes on 2 cores; of a GPU: bench_gpu.py
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from diversity_spectra import imageset
 from diversity_spectra.data import digits, folder
 from diversity_spectra.finetune import models, training
 from diversity_spectra.finetune.images import Images
+from diversity_spectra.finetune.job import Network, Training
 from diversity_spectra.resume import Resume
 
 REPEATS = 5
@@ -34,39 +35,25 @@ LEARNING_RATE, DECAY, CLIP = 1e-3, 0.05, 1.0
 # architecture, side in pixels, batch, steps, lower precision worth a try (depthwise convolutions in bfloat16 are slow)
 CASES = (("tf_efficientnet_lite0", 32, 32, 64, None), ("resnet18", 64, 64, 24, "bfloat16"))
 PIECES = 8  # of the loss curve
-GPU = ("vit_base_patch32_224", 224, 256, 60)
 
 Curve = list[float]
 Run = tuple[float, Curve]  # images per second, loss of every piece of the run
 
 
-def settings(batch: int, steps: int, precision: str = "float32") -> dict:
-    return {
-        "steps": steps,
-        "batch_size": batch,
-        "lr": LEARNING_RATE,
-        "warmup": 0.1,
-        "clip": CLIP,
-        "freeze_norm": False,
-        "precision": precision,
-        "flip": False,
-        "label_smoothing": 0.0,
-        "on_divergence": "record",
-        "weight_decay": DECAY,
-        "seed": 0,
-    }
+def settings(batch: int, steps: int, precision: str = "float32") -> Training:
+    return Training(
+        steps=steps, batch_size=batch, lr=LEARNING_RATE, weight_decay=DECAY, warmup=0.1, clip=CLIP, precision=precision,
+        on_divergence="record",
+    )  # fmt: skip
 
 
 class Clock:
     """Times at which batches were asked for."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self) -> None:
         self.times: list[float] = []
-        self.device = device
 
     def tick(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
         self.times.append(time.perf_counter())
 
     def rate(self, batch: int) -> float:
@@ -79,43 +66,32 @@ class Timed(Images):
 
     clock: Clock
 
-    def batch(self, indices: torch.Tensor, flipped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.device.type == "cpu" or len(self.clock.times) in (0, WARM):
-            self.clock.tick()
-        else:
-            self.clock.times.append(0.0)  # a GPU is not made to wait
-        return super().batch(indices, flipped)
+    def batch(self, *arguments: object, **named: object) -> tuple[torch.Tensor, torch.Tensor]:
+        self.clock.tick()
+        return super().batch(*arguments, **named)
 
 
-class Random(Timed):
-    """One batch that lies on the device already, whatever is asked for."""
-
-    def batch(self, indices: torch.Tensor, flipped: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        if not hasattr(self, "ready"):
-            self.ready = Images.batch(self, indices)
-        if len(self.clock.times) in (0, WARM):
-            self.clock.tick()
-        else:
-            self.clock.times.append(0.0)
-        return self.ready
+def network_of(architecture: str, side: int) -> Network:
+    return Network(architecture=architecture, channels=3, image_size=side)
 
 
 def new_model(architecture: str, side: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return models.create({"architecture": architecture, "channels": 3, "image_size": side}, CLASSES)
+    return models.create(network_of(architecture, side), CLASSES)
 
 
 def ours(
-    architecture: str, data: imageset.ImageSet, batch: int, steps: int, seed: int, kind: type[Timed] = Timed, **where
+    architecture: str, data: imageset.ImageSet, batch: int, steps: int, seed: int, precision: str = "float32"
 ) -> Run:
     """The loop of stage finetune on a memory-mapped image set, as `finetune.command` calls it."""
-    device, side = where.get("device", torch.device("cpu")), data.images.shape[1]
-    model = new_model(architecture, side, seed).to(device).to(memory_format=torch.channels_last)
-    images = kind(data.images, data.labels, side, "bicubic", 3, models.normalisation(model), device)
-    images.clock = Clock(device)
-    chosen = settings(batch, steps, where.get("precision", "float32"))
+    side = data.images.shape[1]
+    model = new_model(architecture, side, seed).to(memory_format=torch.channels_last)
+    network = network_of(architecture, side)
+    images = Timed(data.images, data.labels, network, models.normalisation(model), torch.device("cpu"))
+    images.clock = Clock()
     # A name of this process: an interrupted benchmark leaves a state that no other may go on from.
-    outcome = training.train(model, images, chosen, seed, Resume(f"bench-{os.getpid()}", "state", 1e9))
+    resume = Resume(f"bench-{os.getpid()}", "state", 1e9)
+    outcome = training.train(model, images, settings(batch, steps, precision), seed, resume)
     images.clock.tick()
     losses = np.repeat([row["loss"] for row in outcome.history], np.diff([0, *[r["step"] for r in outcome.history]]))
     return images.clock.rate(batch), pieces(losses)
@@ -134,7 +110,7 @@ def usual(architecture: str, tree: Path, side: int, batch: int, steps: int, seed
     )  # fmt: skip
     optimiser = create_optimizer_v2(model, opt="adamw", lr=LEARNING_RATE, weight_decay=DECAY)
     loss_function = nn.CrossEntropyLoss()
-    clock, losses, chosen = Clock(torch.device("cpu")), [], settings(batch, steps)
+    clock, losses, chosen = Clock(), [], settings(batch, steps)
     while len(losses) < steps:
         for images, labels in loader:
             clock.tick()
@@ -176,7 +152,7 @@ def on_the_cpu() -> str:
             tree, prepared = Path(place) / "tree", Path(place) / "set"
             write_tree(tree, side)
             prepared.mkdir()
-            files, labels = folder.list_images(tree, folder.list_classes(tree))
+            files, labels = folder.list_images(tree, sorted(entry.name for entry in tree.iterdir()))
             start = time.perf_counter()
             images, _ = folder.read_images(files, side, prepared)
             preparing = time.perf_counter() - start
@@ -217,47 +193,11 @@ def _curves(architecture: str, runs: dict[str, list[Run]], steps: int) -> str:
     return "\n".join(lines)
 
 
-def on_the_gpu(architecture: str, side: int, batch: int, steps: int, device: torch.device, count: int = 4096) -> str:
-    """Our loop, from the device and from the memory map, against the same step on a batch that is there already."""
-    from diversity_spectra.finetune import images as module
-
-    random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as place:
-        pixels = imageset.new_images(Path(place), (count, side, side, 3))
-        pixels[:] = random.integers(0, 256, pixels.shape, dtype=np.uint8)
-        data = imageset.ImageSet(pixels, np.arange(count) % CLASSES, {})
-        held = module.ON_DEVICE_BYTES
-        runs: dict[str, list[float]] = {}
-        for repeat in range(REPEATS):
-            for name, kind, limit in (
-                ("batch on the device", Random, held),
-                ("ours, set on the device", Timed, held),
-                ("ours, from the memory map", Timed, 0),
-            ):
-                module.ON_DEVICE_BYTES = limit
-                where = {"device": device, "precision": "bfloat16"}
-                rate, _ = ours(architecture, data, batch, steps, repeat, kind, **where)
-                runs.setdefault(name, []).append(rate)
-        module.ON_DEVICE_BYTES = held
-    medians = {name: statistics.median(rates) for name, rates in runs.items()}
-    lines = [
-        f"| {architecture}, {side} px, batch {batch}, bfloat16 | images/s: median (all) | share |",
-        "|---|---|---|",
-    ]
-    for name, rates in runs.items():
-        listed = ", ".join(f"{rate:.0f}" for rate in rates)
-        lines.append(
-            f"| {name} | {medians[name]:.0f} ({listed}) | {medians[name] / medians['batch on the device']:.1%} |"
-        )
-    return "\n".join(lines)
-
-
 def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "timm", "numpy"))
-    gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "; no GPU"
     load = f"load average when it began {os.getloadavg()[0]:.1f}"
-    return f"{_processor()}, {cores} cores{gpu}; Python {platform.python_version()}, {packages}; {load}."
+    return f"{_processor()}, {cores} cores; Python {platform.python_version()}, {packages}; {load}."
 
 
 def _processor() -> str:
@@ -279,26 +219,17 @@ decay on matrices only, rates, clipping, batch and number of steps; the order of
 are further processes, on the other cores. The first {warm} steps of a run are not timed, so no start-up counts.
 Data: 5,000 digits.
 
-## CPU
-
 {cpu}
 
 The gain on EfficientNet-Lite0 is mostly that of the channels-last layout, which its depthwise convolutions need (1.6 to 2.1 times
 by itself); the rest is reading no files.
 ResNet-18 at 64 px is bound by arithmetic: in a profile 84 % of the time is spent in convolutions, and one worker keeps up with
 reading, so there is little for a loop to save. `precision: bfloat16` saves it where the processor has avx512_bf16.
-
-## GPU
-
-{gpu}
 """
 
 
 if __name__ == "__main__":
     described = machine()
-    gpu = "Not measured: no GPU on this machine."
-    if torch.cuda.is_available():
-        gpu = on_the_gpu(*GPU, torch.device("cuda"))
-    page = PAGE.format(machine=described, repeats=REPEATS, threads=THREADS, warm=WARM, cpu=on_the_cpu(), gpu=gpu)
+    page = PAGE.format(machine=described, repeats=REPEATS, threads=THREADS, warm=WARM, cpu=on_the_cpu())
     (Path(__file__).parent / "train.md").write_text(page)
     print(page)

@@ -137,20 +137,18 @@ def test_edits_during_a_run_reach_no_result(
 ) -> None:
     """Jobs that start after the configuration was saved anew do what was planned; after an edit of code none stores."""
     checkout = untrained(finished, tmp_path / "checkout")
-    config, module = checkout.folder / TINY, checkout.folder / "workflow/diversity_spectra/finetune/training.py"
+    config, module = checkout.folder / TINY, checkout.folder / "workflow/diversity_spectra/evaluate/command.py"
     written, code = config.read_text(), module.read_text()
+    assert "steps: 60" in written and "BATCH = 256" in code
     with (tmp_path / "first.log").open("w") as stream:
         workflow = subprocess.Popen(
             command_of(checkout, "--retries", "0"), cwd=checkout.folder, env=environment(checkout), stderr=stream
         )
     request.addfinalizer(workflow.kill)
     until(lambda: done(checkout, "finetune"), 600, "a trained run")
-    assert "steps: 60" in written and "RECORDS = 20" in code
     config.write_text(written.replace("steps: 60", "steps: 40"))
-    started = len(cluster.jobs())
-    until(lambda: any(rule(job) == "finetune" and job["JobState"] == "COMPLETED" for job in cluster.jobs()[started:]), 600,
-          "a training that was submitted after the configuration was saved")  # fmt: skip
-    module.write_text(code.replace("RECORDS = 20", "RECORDS = 10"))
+    until(lambda: done(checkout, "evaluate"), 600, "a run evaluated after the configuration was saved")
+    module.write_text(code.replace("BATCH = 256", "BATCH = 128"))
     assert workflow.wait(timeout=900) != 0
     said = (tmp_path / "first.log").read_text()
     assert "changed since this job was planned, so nothing is stored" in said
