@@ -45,10 +45,10 @@ PartitionName=short Nodes=ALL MaxTime=3:00:00
 PartitionName=accelerated Nodes=ALL Default=YES MaxTime=4:00:00
 """
 GPUS = """\
-NodeName=a Name=gpu Type=a100 File=/dev/null
-NodeName=a Name=gpu Type=a100 File=/dev/zero
-NodeName=b Name=gpu Type=a100 File=/dev/full
-NodeName=b Name=gpu Type=a100 File=/dev/random
+NodeName=a Name=gpu Type=a100 Flags=no_gpu_env File=/dev/null
+NodeName=a Name=gpu Type=a100 Flags=no_gpu_env File=/dev/zero
+NodeName=b Name=gpu Type=a100 Flags=no_gpu_env File=/dev/full
+NodeName=b Name=gpu Type=a100 Flags=no_gpu_env File=/dev/random
 """
 
 
@@ -76,9 +76,11 @@ class Cluster:
         text = CONFIGURATION.format(host=host, folder=self.folder, ports=free_ports(3))
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "gres.conf").write_text(GPUS)
-        # Snakemake's plugin takes SLURM_CONF out of the environment of its srun; real clusters have /etc/slurm.
+        # Snakemake's plugin takes SLURM_CONF out of the environment of its srun; real clusters have /etc/slurm. And a job
+        # that is told of a GPU refuses to work without: these are GPUs in name only.
         wrapper = self.folder / "bin" / "srun"
-        wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+        words = f'unset SLURM_JOB_GPUS\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"'
+        wrapper.write_text(f"#!/bin/sh\n{words}\n")
         wrapper.chmod(0o755)
         files = {name: f"--{name}-file={self.folder}/munged.{name}" for name in ("pid", "log", "seed")}
         key = (f"--key-file={self.folder}/munge.key", f"--socket={self.folder}/munge.socket")
