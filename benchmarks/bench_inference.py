@@ -52,7 +52,7 @@ def one(case: tuple[str, int, int], worlds: int) -> str:
 
 
 VERDICTS = (claims.SUPPORTED, claims.CONTRADICTED)
-COVERED = ("plain cosine", "partial cosine", "share beyond")
+COVERED = ("plain cosine", "partial cosine", "difference", "share beyond")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.benefits import Benefits
-from diversity_spectra.compare.beyond import Geometry, directions, mean_cosine, share_beyond
+from diversity_spectra.compare.beyond import Geometry, difference_of_cosines, directions, mean_cosine, share_beyond
 from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.options import Options
 
@@ -63,6 +63,7 @@ WORLDS = {
     "progress and rate": World(dropout=(1, 0.5, 0, 0), decay=(1, 0, 0, 0), data=(1, 0.5, 0, 0)),
     "progress, shared seeds": World(dropout=(1, 0, 0, 0), decay=(1, 0, 0, 0), data=(1, 0, 0, 0), shared=0.45),
     "dropout": World(dropout=(0, 0, 1, 0), decay=(0, 0, 0.2, 1), data=(0, 0, 1, 0.3)),
+    "decay": World(dropout=(1, 0, 1, 0), decay=(1, 0, 0, 1), data=(1, 0, 0.1, 1)),
     "dropout and progress": World(dropout=(1, 0, 1, 0), decay=(1, 0, 0, 0), data=(1, 0, 1, 0.6)),
     "dropout and progress, shared seeds": World(
         dropout=(1, 0, 1, 0), decay=(1, 0, 0, 0), data=(1, 0, 1, 0.6), shared=0.45
@@ -112,23 +113,34 @@ def judged(vectors: np.ndarray, group: np.ndarray, seed: np.ndarray, options: Op
     return claims.Evidence(CONDITIONS, shift, controls, moved, runs, pd.DataFrame(), options)
 
 
-def covered(evidence: claims.Evidence, shifts: np.ndarray) -> dict[str, bool]:
-    """Do intervals at 95 % hold the truth: the plain and the partial cosine of a data condition with dropout, its share?"""
+def covered(evidence: claims.Evidence, shifts: np.ndarray) -> dict[str, bool | None]:
+    """Do intervals at 95 % hold the truth, for one data condition: its plain and partial cosine with dropout, the partial one
+    minus that with decay, its share beyond optimisation? None where there is no truth to hold."""
     path = directions(CONDITIONS.iloc[1:], ("steps", "lr"))
     true = Geometry(shifts[1:] @ shifts[1:].T, np.zeros((0, len(shifts) - 1, len(shifts) - 1)))
+    beyond, true_beyond = evidence.plain.beyond(path), true.beyond(path)
     member = (CONDITIONS["kind"] == "augmix").to_numpy()[1:]
-    found = {}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for name, own, truth in (
-            ("plain cosine", evidence.plain, true),
-            ("partial cosine", evidence.plain.beyond(path), true.beyond(path)),
-        ):
-            _, low, high = mean_cosine(own, member, evidence.direction("dropout"), 0.05)
-            value = truth.gram @ evidence.direction("dropout")
-            size = np.sqrt(truth.gram[member, member] * (value @ evidence.direction("dropout")))
-            cosine = (value[member] / size)[0]
-            found[name] = bool(low <= cosine <= high) if size[0] > 1e-6 else None
-        _, low, high = share_beyond(evidence.plain, evidence.plain.beyond(path), member, 0.05)
-        share = (true.beyond(path).gram[member, member] / true.gram[member, member])[0]
-        found["share beyond"] = bool(low - 1e-9 <= share <= high + 1e-9) if true.gram[member, member][0] > 0 else None
-    return found
+    dropout, decay = (evidence.direction(family) for family in ("dropout", "weight_decay"))
+
+    def cosine(geometry: Geometry, direction: np.ndarray) -> float | None:
+        along = geometry.gram @ direction
+        size = np.sqrt(np.maximum(geometry.gram[member, member][0] * (along @ direction), 0.0))
+        return along[member][0] / size if size > 1e-6 else None
+
+    def holds(interval: tuple[float, float, float], truth: float | None) -> bool | None:
+        return None if truth is None else bool(interval[1] - 1e-9 <= truth <= interval[2] + 1e-9)
+
+    partial = [cosine(true_beyond, direction) for direction in (dropout, decay)]
+    size = true.gram[member, member][0]
+    return {
+        "plain cosine": holds(mean_cosine(evidence.plain, member, dropout, 0.05), cosine(true, dropout)),
+        "partial cosine": holds(mean_cosine(beyond, member, dropout, 0.05), partial[0]),
+        "difference": holds(
+            difference_of_cosines(beyond, member, dropout, decay, 0.05),
+            None if None in partial else partial[0] - partial[1],
+        ),
+        "share beyond": holds(
+            share_beyond(evidence.plain, beyond, member, 0.05),
+            true_beyond.gram[member, member][0] / size if size > 0 else None,
+        ),
+    }

@@ -41,6 +41,7 @@ def test_pure_progress_is_not_called_regularisation(name: str) -> None:
         assert found.verdict == claims.INCONCLUSIVE
         assert {fact["code"] for fact in found.details["missing"]} <= {claims.Missing.NOT_SEPARABLE}
         assert claims.unlike_optimisation(evidence).verdict != claims.SUPPORTED
+        assert claims.more_like_dropout(evidence).verdict == claims.INCONCLUSIVE
 
 
 def test_a_direction_beyond_progress_is_found() -> None:
@@ -48,10 +49,16 @@ def test_a_direction_beyond_progress_is_found() -> None:
     assert np.mean([verdict == claims.SUPPORTED for verdict in found]) > 0.8
 
 
-@pytest.mark.parametrize("name", ["dropout and progress", "dropout and progress, shared seeds"])
+@pytest.mark.parametrize(("name", "verdict"), [("dropout", claims.SUPPORTED), ("decay", claims.CONTRADICTED)])
+def test_which_control_data_resemble_beyond_progress_is_found(name: str, verdict: str) -> None:
+    found = [claims.more_like_dropout(evidence).verdict for evidence, _ in evidence_of(name, 5, 15)]
+    assert np.mean([each == verdict for each in found]) > 0.8
+
+
+@pytest.mark.parametrize("name", ["dropout and progress", "dropout and progress, shared seeds", "decay"])
 def test_intervals_beyond_progress_cover(name: str) -> None:
     held = [covered(evidence, shifts) for evidence, shifts in evidence_of(name, 5, 60)]
-    for what in held[0]:
+    for what in (what for what, holds in held[0].items() if holds is not None):
         assert np.mean([row[what] for row in held]) >= 0.86, what  # of 60 at 95 %: fewer in one of 300 such tests
 
 

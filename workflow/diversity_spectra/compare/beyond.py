@@ -43,6 +43,10 @@ class Geometry:
         # Once for the estimates, and once more for the draws, which lie around the estimates before their correction.
         return Geometry(gram - bias, draws - 2 * bias)
 
+    def combine(self, weights: np.ndarray) -> Geometry:
+        """The same of the combinations of shifts weights (K, C)."""
+        return Geometry(weights @ self.gram @ weights.T, weights @ self.draws @ weights.T)
+
 
 def directions(conditions: pd.DataFrame, kinds: tuple[str, ...]) -> np.ndarray | None:
     """Weights (K, C) of the direction of each kind of optimisation; None where one of them was not run.

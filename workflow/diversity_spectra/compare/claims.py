@@ -23,7 +23,6 @@ from diversity_spectra.compare.beyond import (
     share_beyond,
 )
 from diversity_spectra.compare.controls import groups_of
-from diversity_spectra.compare.crossfit import cosine_intervals, cosines
 from diversity_spectra.compare.evidence import (
     CONTRADICTED,
     DATA_FAMILIES,
@@ -49,26 +48,16 @@ def like_regularisers(evidence: Evidence) -> Judgement:
     """
     options, groups = evidence.options, evidence.moving()
     found = [family for family in options.controls if evidence.usable(family)]
-    missing = _missing(evidence, found)
     plain = {}
     if groups and found:
         plain = {family: _mean_cosine(evidence, evidence.plain, groups, family, options.level) for family in found}
-    beyond = evidence.beyond
-    if evidence.shift is not None and beyond is None:
-        missing.append({"code": evidence.why_not_beyond})
-    if beyond is None or not plain:
-        return _undecided(*missing, plain=plain)
-    left = {name: members for name, members in groups.items() if clear(beyond, _each(members), options.level)}
-    apart = [family for family in found if clear(beyond, evidence.direction(family)[None], options.level)]
-    missing += [
-        {"code": Missing.NOT_SEPARABLE, "family": name} for name in [*found, *groups] if name not in [*apart, *left]
-    ]
+    left, apart, missing = _left(evidence, found)
     if not left or not apart:
         return _undecided(*missing, plain=plain)
     level = _level(options) / len(left) / len(apart)
     cosines = {
-        name: {family: _mean_cosine(evidence, beyond, {name: members}, family, level) for family in apart}
-        for name, members in left.items()
+        name: {family: _mean_cosine(evidence, evidence.beyond, {name: own}, family, level) for family in apart}
+        for name, own in left.items()
     }
     decisive = set(apart) == set(options.controls)
     verdicts = {
@@ -79,7 +68,8 @@ def like_regularisers(evidence: Evidence) -> Judgement:
         else INCONCLUSIVE
         for name, own in cosines.items()
     }
-    overall = {family: _mean_cosine(evidence, beyond, left, family, options.level / len(apart)) for family in apart}
+    each = options.level / len(apart)
+    overall = {family: _mean_cosine(evidence, evidence.beyond, left, family, each) for family in apart}
     best = max(overall, key=lambda name: np.nan_to_num(overall[name][0], nan=-np.inf))
     details = {"families": verdicts, "cosines": cosines, "overall": overall, "plain": plain, "missing": missing}
     details["similarity"] = options.similarity
@@ -88,31 +78,38 @@ def like_regularisers(evidence: Evidence) -> Judgement:
 
 
 def more_like_dropout(evidence: Evidence) -> Judgement:
-    """(b) For each family of data, supported if the interval of the difference lies above `relevant`, contradicted if
-    below it.
+    """(b) Judged beyond optimisation, for each family of data: supported if the interval of the difference lies above
+    `relevant`, contradicted if below it.
 
-    Both controls must be detected, each have one direction, and the interval of their cosine end below `distinct`.
+    Of both controls and of the family something must be left beyond optimisation, and the interval of the cosine of what
+    is left of the two controls end below `distinct`. The plain difference is told beside.
     """
-    pair, options = ["dropout", "weight_decay"], evidence.options
-    missing = _missing(evidence, [family for family in pair if evidence.usable(family)], pair)
-    if missing:
-        return _undecided(*missing)
-    between = _cosine_of(evidence, pair)
+    pair, options, groups = ["dropout", "weight_decay"], evidence.options, evidence.moving()
+    found = [family for family in pair if evidence.usable(family)]
+    plain = {}
+    if groups and found == pair:
+        plain = {"difference": _difference_of_cosines(evidence, evidence.plain, groups, pair, options.level)}
+    left, apart, missing = _left(evidence, found, pair)
+    if not left or apart != pair:
+        return _undecided(*missing, plain=plain)
+    controls = evidence.beyond.combine(np.array([evidence.direction(family) for family in pair]))
+    between = mean_cosine(controls, np.array([True, False]), np.array([0.0, 1.0]), options.level)
     if not between[2] < options.distinct:
-        return _undecided({"code": Missing.ALIKE, "cosine": between, "distinct": options.distinct})
-    groups = evidence.moving()
-    level = _level(options) / len(groups)
+        alike = {"code": Missing.ALIKE, "cosine": between, "distinct": options.distinct}
+        return _undecided(*missing, alike, plain=plain)
+    level = _level(options) / len(left)
     differences = {
-        name: _difference_of_cosines(evidence, {name: members}, pair, level) for name, members in groups.items()
+        name: _difference_of_cosines(evidence, evidence.beyond, {name: own}, pair, level) for name, own in left.items()
     }
     verdicts = {
         name: SUPPORTED if low > options.relevant else CONTRADICTED if high < options.relevant else INCONCLUSIVE
         for name, (_, low, high) in differences.items()
     }
-    details = {"families": verdicts, "differences": differences, "cosine_of_controls": between}
-    details["relevant"] = options.relevant
-    effect = _difference_of_cosines(evidence, groups, pair, options.level)
-    return Judgement(*effect, _runs(evidence, *DATA_FAMILIES, *pair), _together(verdicts, groups), details=details)
+    details = {"families": verdicts, "differences": differences, "cosine_of_controls": between, "plain": plain}
+    details |= {"relevant": options.relevant, "missing": missing}
+    effect = _difference_of_cosines(evidence, evidence.beyond, left, pair, options.level)
+    runs = _runs(evidence, *DATA_FAMILIES, *pair, *PROGRESS)
+    return Judgement(*effect, runs, _together(verdicts, groups), details=details)
 
 
 def unlike_optimisation(evidence: Evidence) -> Judgement:
@@ -225,8 +222,8 @@ CLAIMS = (
     Claim(
         "b",
         "Diversity acts more like dropout than like weight decay.",
-        "mean cosine of the shifts of augmentation and synthetic conditions with the dropout direction minus that with "
-        "the weight-decay direction, weighted by the lengths of the shifts",
+        "mean partial cosine of the shifts of augmentation and synthetic conditions with the dropout direction minus that "
+        "with the weight-decay direction, longer training and a higher rate projected out, weighted by the lengths of the shifts",
         more_like_dropout,
     ),
     Claim(
@@ -293,17 +290,27 @@ def _mean_cosine(
 
 
 def _difference_of_cosines(
-    evidence: Evidence, groups: dict[str, np.ndarray], pair: list[str], level: float
+    evidence: Evidence, geometry: Geometry, groups: dict[str, np.ndarray], pair: list[str], level: float
 ) -> Interval:
     one, other = (evidence.direction(family) for family in pair)
-    return difference_of_cosines(evidence.plain, _union(groups), one, other, level)
+    return difference_of_cosines(geometry, _union(groups), one, other, level)
 
 
-def _cosine_of(evidence: Evidence, pair: list[str]) -> Interval:
-    """Cosine between the directions of two control families, and its interval."""
-    directions = evidence.shift.combine(np.array([evidence.direction(family) for family in pair]))
-    low, high = cosine_intervals(directions, np.array([[0, 1]]), evidence.options.level)[0]
-    return float(cosines(directions.unbiased)[0, 1]), float(low), float(high)
+def _left(
+    evidence: Evidence, found: list[str], wanted: list[str] | None = None
+) -> tuple[dict[str, np.ndarray], list[str], list[dict]]:
+    """Families of data and, of the controls `found`, those of which something is left beyond optimisation; and what is
+    missing, of the controls `wanted` (all of them)."""
+    missing = _missing(evidence, found, wanted)
+    if evidence.shift is not None and evidence.beyond is None:
+        missing.append({"code": evidence.why_not_beyond})
+    if evidence.beyond is None or not found or not (groups := evidence.moving()):
+        return {}, [], missing
+    level = evidence.options.level
+    left = {name: own for name, own in groups.items() if clear(evidence.beyond, _each(own), level)}
+    apart = [family for family in found if clear(evidence.beyond, evidence.direction(family)[None], level)]
+    gone = [name for name in [*found, *groups] if name not in [*apart, *left]]
+    return left, apart, missing + [{"code": Missing.NOT_SEPARABLE, "family": name} for name in gone]
 
 
 def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = None) -> list[dict]:

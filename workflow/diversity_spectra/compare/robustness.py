@@ -101,8 +101,7 @@ def robustness_table(
             projected=choice.projected,
         )  # fmt: skip
         for letter, judge in JUDGES.items():
-            # Of (e) nothing is left if nothing is projected out; (b) projects nothing out.
-            if (choice.kind == "projected out") and (letter == "b" or (letter == "e" and not choice.projected)):
+            if letter == "e" and not choice.projected:  # which asks what the projection leaves
                 continue
             rows.append(_row(choice.kind, choice.name, letter, judge(other), main[letter].verdict))
     return pd.DataFrame(rows)

@@ -232,7 +232,7 @@ class Words:
             return f"{self.sentence(row, details)}."
         text = _missing(details)
         if numbers := details.get("plain"):
-            text += f"; cosines that longer training is not taken out of: {_by_name(numbers)}"
+            text += f"; cosines with longer training not taken out: {_by_name(numbers)}"
         return f"{text}."
 
 
@@ -249,11 +249,12 @@ def _like_regularisers(row: dict, details: dict) -> str:
 
 
 def _more_like_dropout(row: dict, details: dict) -> str:
-    return (
-        f"difference of mean cosines {_effect(row, 2)}, to be more than {details['relevant']:g}: "
-        f"{_families(details, details['differences'])}; the cosine of dropout with weight decay is itself "
-        f"{_numbers(details['cosine_of_controls'])}"
+    text = (
+        f"beyond longer training and a higher rate, difference of mean cosines {_effect(row, 2)}, to be more than "
+        f"{details['relevant']:g}: {_families(details, details['differences'])}; the cosine of dropout with weight decay is "
+        f"there {_numbers(details['cosine_of_controls'])}; not beyond them, over all data: {_by_name(details['plain'])}"
     )
+    return f"{text}; {_missing(details)}" if details["missing"] else text
 
 
 def _unlike_optimisation(row: dict, details: dict) -> str:
@@ -324,7 +325,8 @@ MISSING = {
     Missing.DATA_NOT_DETECTED: "no family of data is detected (corrected p: {chances})",
     Missing.NOT_SEPARABLE: "{family} is not separable from longer training or a higher rate",
     Missing.ALIKE: (
-        "dropout and weight decay cannot be told apart: their cosine is {cosine}, where its interval had to end below {distinct}"
+        "beyond longer training, dropout and weight decay cannot be told apart: their cosine is {cosine}, where its interval "
+        "had to end below {distinct}"
     ),
     Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION: "no synthetic or no augmentation condition in this experiment",
     Missing.NO_OOD_ACCURACY: "no out-of-distribution accuracy was measured",
