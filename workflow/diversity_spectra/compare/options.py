@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,6 +10,7 @@ from diversity_spectra.compare.features import STANDS_FOR
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import of_role
 from diversity_spectra.errors import UserError
+from diversity_spectra.seeds import derive_seed
 from diversity_spectra.spectra.kinds import ALIGNED
 
 DEFAULT = Compare()
@@ -69,5 +69,4 @@ class Options:
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose: a function of `seed` and the purpose's name, not of what was drawn before."""
-        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+        return np.random.default_rng(derive_seed(self.seed, purpose))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from diversity_spectra.column import Column
+from diversity_spectra.seeds import derive_seed
 from diversity_spectra.spectra.decompose import Combination
 from diversity_spectra.spectra.options import Options
 
@@ -86,5 +86,4 @@ class Kind:
 
 def generator(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on the seed and on names (layer, matrix, purpose), never on the order of layers."""
-    digest = hashlib.sha256("|".join([str(seed), *names]).encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, np.uint32))
+    return np.random.default_rng(derive_seed(seed, *names))
