@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slurm
 PROFILE = "workflow/profiles/slurm"
 # A cluster of this size answers at once, and nothing is on a network.
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5")
+ON_GPU = ("finetune", "evaluate", "generator", "shard")
 PARTITIONS = """\
 partitions:
   short: {max_runtime: 180}
@@ -44,7 +45,8 @@ def enter_site(checkout: Checkout) -> None:
     """Fill in the profile's site values as a user of the cluster does."""
     profile = checkout.folder / PROFILE / "profile.yaml"
     text = profile.read_text()
-    for line in ("slurm-partition-config: partitions.yaml", "- gpu_model=a100"):
+    request = ("set-resources:", "  finetune: &gpu {gpu_model: a100}", *(f"  {name}: *gpu" for name in ON_GPU[1:]))
+    for line in ("slurm-partition-config: partitions.yaml", *request):
         assert f"# {line}" in text
         text = text.replace(f"# {line}", line)
     profile.write_text(text)
@@ -71,9 +73,9 @@ def test_tables_are_those_of_a_local_run(cluster: Cluster, finished: Checkout, t
     )
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     for job in jobs:
-        on_gpu = rule(job) in ("generator", "shard", "finetune", "evaluate")
+        on_gpu = rule(job) in ON_GPU
         heavy = on_gpu or rule(job) in ("diversity", "pretrained")
-        assert job.get("TresPerJob", "gres:gpu:a100:0") == f"gres:gpu:a100:{int(on_gpu)}", job["Comment"]
+        assert job.get("TresPerJob") == ("gres:gpu:a100:1" if on_gpu else None), job["Comment"]
         assert job["Partition"] == ("accelerated" if on_gpu or rule(job) == "pretrained" else "short"), job["Comment"]
         assert job["MinMemoryNode"] in (("16000M", "15.62G", "15.63G") if heavy else ("4000M", "3.91G")), job["Comment"]
         assert job["NumCPUs"] == "1", job["Comment"]
