@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +35,8 @@ from diversity_spectra.evaluate.metrics import classification_metrics
 from diversity_spectra.files import sha256, write_json, write_npz
 from diversity_spectra.jobs import RECORD
 from diversity_spectra.planning import bill
-from diversity_spectra.planning.orders import Orders
+from diversity_spectra.planning.order import Order
+from diversity_spectra.planning.orders import orders
 from diversity_spectra.planning.steps import Step, Work
 
 ROOT = Path(__file__).parent.parent
@@ -105,10 +108,12 @@ class Faked:
         self.images, self.random = images, np.random.default_rng(0)
         network = Network(architecture="vit_base_patch32_clip_224", image_size=224)
         with tempfile.TemporaryDirectory() as place:
-            model = models.create(network, 10)
-            save_file(model.state_dict(), Path(place, "model.safetensors"))
+            before, after = (Path(place, f"{name}.safetensors") for name in ("before", "after"))
+            for path in (before, after):
+                model = models.create(network, 10)
+                save_file(model.state_dict(), path)
             self.layers = models.layers(model)
-            found = analyse(Path(place, "model.safetensors"), options=Options())
+            found = analyse(after, before, Options())
         self.rows, self.eigenvalues = found.rows, found.eigenvalues
 
     def make(self, step: Step) -> None:
@@ -181,9 +186,9 @@ class Faked:
 # ---------------------------------------------------------------- what is run
 
 
-def run(step: Step, orders: Orders) -> Cost:
+def run(step: Step, order_of: Callable[[str, str], Order]) -> Cost:
     """One step as its rule runs it."""
-    order = orders.of(step.job.kind, step.job.item)
+    order = order_of(step.job.kind, step.job.item)
     seed = step.wildcards[1] if len(step.wildcards) > 1 else None
     entry = ["-c", ENTRY] if step.job.kind == "data" else ["-m", "diversity_spectra.cli"]
     command = [sys.executable, *entry, *step.job.command.split(), *order.command(seed).split()]
@@ -214,6 +219,22 @@ def table(costs: dict[str, list[Cost]]) -> str:
     return "\n".join(lines)
 
 
+def chosen(step: Step, arguments: argparse.Namespace) -> bool:
+    """Is the step run, not faked?"""
+    kind = step.job.kind
+    only = arguments.only if kind in ("augment", "diversity") else ""
+    return kind in arguments.stages and step.job.name.startswith(only)
+
+
+def fake(arguments: argparse.Namespace) -> None:
+    """Make what is not run but needed."""
+    faked = None
+    for step in Work(parse(configuration(arguments.images))).to_do:
+        if not chosen(step, arguments) and step.job.kind not in TABLES:
+            faked = faked or Faked(arguments.images)
+            faked.make(step)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=60_000, help="pictures in all, a sixth of them for tests")
@@ -234,19 +255,15 @@ def main() -> None:
     os.chdir(place)
     if not Path("datasets").exists():
         fake_cifar(Path("datasets"), arguments.images)
+    # In a process of its own: the largest memory of a job is at least that of the process which starts it.
+    faking = multiprocessing.get_context("spawn").Process(target=fake, args=(arguments,))
+    faking.start()
+    faking.join()
     work = Work(parse(configuration(arguments.images)))
-    orders = Orders(work)
-    faked, costs = None, {}
+    order_of, costs = orders(work), {}
     for step in work.to_do:
-        kind = step.job.kind
-        chosen = kind in arguments.stages and step.job.name.startswith(
-            arguments.only if kind in ("augment", "diversity") else ""
-        )
-        if chosen:
-            costs.setdefault(kind, []).append(run(step, orders))
-        elif kind not in TABLES:
-            faked = faked or Faked(arguments.images)
-            faked.make(step)
+        if chosen(step, arguments):
+            costs.setdefault(step.job.kind, []).append(run(step, order_of))
     print(f"\n{arguments.images:,} images, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}\n")
     print(table({stage: costs[stage] for stage in STAGES if stage in costs}))
     print(json.dumps({stage: [vars(cost) for cost in of] for stage, of in costs.items()}), file=sys.stderr)
