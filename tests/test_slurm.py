@@ -76,7 +76,8 @@ def test_tables_are_those_of_a_local_run(cluster: Cluster, finished: Checkout, t
         on_gpu = rule(job) in ON_GPU
         heavy = on_gpu or rule(job) in ("diversity", "pretrained")
         assert job.get("TresPerJob") == ("gres:gpu:a100:1" if on_gpu else None), job["Comment"]
-        assert job["Partition"] == ("accelerated" if on_gpu or rule(job) == "pretrained" else "short"), job["Comment"]
+        longest = on_gpu or rule(job) in ("pretrained", "augment")
+        assert job["Partition"] == ("accelerated" if longest else "short"), job["Comment"]
         assert job["MinMemoryNode"] in (("16000M", "15.62G", "15.63G") if heavy else ("4000M", "3.91G")), job["Comment"]
         assert job["NumCPUs"] == "1", job["Comment"]
 
