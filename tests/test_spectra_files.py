@@ -551,9 +551,14 @@ def test_wrappers_prefixes_are_nothing_to_pairing(tmp_path):
 # ---------------------------------------------------------------- numbers at the edge
 
 
-def test_values_whose_squares_overflow_are_told_from_infinite_ones(tmp_path):
-    save_file({"a.weight": matrix(0, 20, 16).astype(np.float64) * 1e160}, tmp_path / "m.safetensors")
-    assert "squares overflow" in rows_of(tmp_path / "m.safetensors").loc[("a", "W"), "reason"]
+@pytest.mark.filterwarnings("error")
+def test_values_whose_squares_leave_float64_are_told_from_infinite_ones_and_zeros(tmp_path):
+    scales = {"large": 1e160, "small": 1e-170, "fine": 1e-140, "none": 0.0}
+    values = {f"{name}.weight": matrix(0, 20, 16).astype(np.float64) * scale for name, scale in scales.items()}
+    save_file(values, tmp_path / "m.safetensors")
+    rows = rows_of(tmp_path / "m.safetensors").xs("W", level="matrix")
+    assert "squares overflow" in rows.loc["large", "reason"] and "squares underflow" in rows.loc["small", "reason"]
+    assert rows.loc["fine", "reason"] == "" and rows.loc["none", "reason"] == "all values are zero"
 
 
 def test_no_difference_has_a_norm_of_zero(tmp_path):

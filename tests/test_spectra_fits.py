@@ -219,5 +219,5 @@ def test_equal_eigenvalues_have_no_exponent():
     matrix = Combination((1.0, orthogonal))
     values = np.linalg.eigvalsh(matrix.gram)
     row = measures.strict_measures(Spectrum(values, [matrix], 1e-20))
-    assert "alpha" not in row
+    assert "alpha" not in row and np.isnan(row["alpha_hill"]) and np.isnan(row["alpha_farms"])
     assert row["reason"].startswith("no power law: all eigenvalues equal within 0.1%")

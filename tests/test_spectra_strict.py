@@ -210,10 +210,10 @@ def test_weights_in_32_bits_take_no_singular_values_and_no_column_changes(tmp_pa
 
 def test_ten_thousand_tensors_are_planned_in_a_moment():
     entries = {f"blocks.{i}.conv{j}.weight": Entry((64, 16, 3, 3), "float32") for i in range(50) for j in range(200)}
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(plan(entries)) == 10_000
     # It took half a minute where every convolution looked through all others.
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_torch_gives_the_same_numbers(model, tmp_path):

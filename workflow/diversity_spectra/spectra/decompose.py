@@ -17,12 +17,14 @@ GRAM_NOISE = 1e-13
 # Below this ratio of smallest to largest, the error is more than 1e-6 of the smallest: where that matters, singular values
 # are computed directly, at five times the cost.
 GRAM_LIMIT = 1e-9
+# Below this an eigenvalue is a sum of squares that may have lost digits or vanished.
+SMALLEST = 1e-300
 # Values converted to float64 at a time (32 MB): large enough for the matrix product to run at full speed.
 BLOCK = 4_000_000
 
 
-class NotFinite(Exception):
-    """The matrix has no finite eigenvalues; the message says why."""
+class NoEigenvalues(Exception):
+    """The matrix has no eigenvalues that float64 holds; the message says why."""
 
 
 class Combination:
@@ -73,9 +75,10 @@ class Combination:
     def gram(self) -> np.ndarray:
         """The (M, M) float64 matrix A^T A, A being this matrix in its tall orientation; kept once computed."""
         total = None
-        for block in self.blocks():
-            product = block.T @ block
-            total = product if total is None else np.add(total, product, out=total)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at by who takes the eigenvalues
+            for block in self.blocks():
+                product = block.T @ block
+                total = product if total is None else np.add(total, product, out=total)
         return total
 
 
@@ -95,7 +98,7 @@ def eigenvalues(
         matrix was not accurate enough (`GRAM_LIMIT`).
 
     Raises:
-        NotFinite: a matrix holds NaN or infinite values.
+        NoEigenvalues: a matrix holds NaN or infinite values, or such whose squares overflow or underflow.
     """
     if all(matrix.product for matrix in matrices):
         return [_of_product(matrix.product) for matrix in matrices], "factors"
@@ -105,6 +108,8 @@ def eigenvalues(
         spectra = _torch_eigenvalues(matrices, device)
     method = "gram"
     for index, values in enumerate(spectra):
+        if values[-1] < SMALLEST and any(block.any() for block in matrices[index].blocks()):
+            raise NoEigenvalues("values below 1e-150: their squares underflow")
         if to_the_last and values[0] <= GRAM_LIMIT * values[-1] and values[-1] > 0:
             spectra[index], method = np.sort(singular_values(matrices[index]) ** 2), "svd"
     return [np.maximum(values, 0) for values in spectra], method
@@ -112,13 +117,13 @@ def eigenvalues(
 
 def _of_product(product: Product) -> np.ndarray:
     if not all(np.isfinite(factor).all() for factor in (product.left, product.right)):
-        raise NotFinite("holds NaN or infinite values")
+        raise NoEigenvalues("holds NaN or infinite values")
     return product.eigenvalues()
 
 
 def _finite(matrix: Combination) -> np.ndarray:
     if not np.isfinite(matrix.gram).all():
-        raise NotFinite(_why_not_finite(matrix))
+        raise NoEigenvalues(_why_not_finite(matrix))
     return matrix.gram
 
 
@@ -141,7 +146,7 @@ def _torch_eigenvalues(matrices: list[Combination], device: str) -> list[np.ndar
         squares.append(total)
     stacked = torch.stack(squares)
     if not bool(torch.isfinite(stacked).all()):
-        raise NotFinite(_why_not_finite(matrices[0]))
+        raise NoEigenvalues(_why_not_finite(matrices[0]))
     for matrix, square in zip(matrices, stacked.cpu().numpy(), strict=True):
         matrix.gram = square  # wanted again by fits that run here
     return list(torch.linalg.eigvalsh(stacked).cpu().numpy())

@@ -118,7 +118,7 @@ class Parameter:
         to_the_last = dtype == "float64" or self.options.convention == "weightwatcher"
         try:
             spectra, method = decompose.eigenvalues(parts, self.device, to_the_last)
-        except decompose.NotFinite as problem:
+        except decompose.NoEigenvalues as problem:
             return row | {"reason": str(problem)}, None
         except np.linalg.LinAlgError as error:
             return row | {"reason": f"no decomposition: {error}"}, None

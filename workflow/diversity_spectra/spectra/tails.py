@@ -21,6 +21,13 @@ LEVEL = 0.01
 NARROW = 2.0
 # Top values among which a gap is looked for.
 TOP = 10
+# Below this spread eigenvalues are equal, as those of an orthogonal matrix are: what differs is rounding.
+EQUAL = 1e-3
+
+
+def equal(values: np.ndarray) -> bool:
+    """Whether values (n,), ascending, are equal but for rounding, so that no exponent describes them."""
+    return bool(values[-1] < (1 + EQUAL) * values[0])
 
 
 def hill(values: np.ndarray) -> float:
@@ -29,11 +36,12 @@ def hill(values: np.ndarray) -> float:
     Hill, Annals of Statistics 3 (1975); the half is that of Zhou et al., "Temperature balancing", arXiv 2312.00359.
 
     Args:
-        values: (n,) positive, ascending. NaN for fewer than two, or where all are equal.
+        values: (n,) positive, ascending. NaN for fewer than two, or where those of the upper half are equal.
     """
     k = len(values) // 2
-    total = np.log(values[-k:] / values[-k - 1]).sum() if 0 < k < len(values) else 0.0
-    return float(1 + k / total) if total > 0 else float("nan")
+    if k == 0 or equal(values[-k - 1 :]):
+        return float("nan")
+    return float(1 + k / np.log(values[-k:] / values[-k - 1]).sum())
 
 
 def farms(matrices: list[Combination], floor: float) -> float:

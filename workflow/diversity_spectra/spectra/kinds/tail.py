@@ -10,14 +10,12 @@ from diversity_spectra.spectra.kinds.norms import norms
 
 # 95 % interval.
 TAIL_PROBABILITY = 0.025
-# Below this spread eigenvalues are equal, as those of an orthogonal matrix are: what differs is rounding.
-EQUAL = 1e-3
 
 
 def measure(spectrum: Spectrum) -> dict:
     values, options = spectrum.above, spectrum.options
-    if values[-1] < (1 + EQUAL) * values[0]:
-        return {"reason": f"no power law: all eigenvalues equal within {EQUAL:.1%}"}
+    if tails.equal(values):
+        return {"reason": f"no power law: all eigenvalues equal within {tails.EQUAL:.1%}"}
     tail = powerlaw.fit_tail(values)
     if tail is None:
         return {"reason": f"no power law: {len(values)} eigenvalues above rounding error"}
