@@ -40,15 +40,22 @@ def experiment(kind: str, **changes: object) -> dict:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "changes"), [("text_to_image", {}), ("image_to_image", {"strength": 0.6})])
-def test_a_pipeline_runs_through_snakemake_to_its_report(checkout: Checkout, kind: str, changes: dict) -> None:
-    (checkout.folder / "own.yaml").write_text(yaml.safe_dump(experiment(kind, **changes)))
-    checkout.snakemake("--cores", "2", config="own.yaml")
-    page = (checkout.folder / f"results/{kind}/report.html").read_text()
+def test_a_pipeline_runs_through_snakemake_to_its_report(checkout: Checkout) -> None:
+    generated(checkout, experiment("text_to_image"))
+    page = (checkout.folder / "results/text_to_image/report.html").read_text()
     assert "Braces {item} and &#39;quotes&#39; &#34; $HOME &lt;b&gt;" in page
-    (folder,) = checkout.folder.glob(f"results/cache/generate/{kind}-*")
+    evaluation = pd.read_parquet(checkout.folder / "results/text_to_image/tables/evaluation.parquet")
+    assert "synthetic-0.1" in set(evaluation["condition"])
+
+
+def test_images_are_made_from_images_through_snakemake(checkout: Checkout) -> None:
+    generated(checkout, experiment("image_to_image", strength=0.6), "--until", "generate")
+
+
+def generated(checkout: Checkout, config: dict, *arguments: str) -> None:
+    (checkout.folder / "own.yaml").write_text(yaml.safe_dump(config))
+    checkout.snakemake("--cores", "2", *arguments, config="own.yaml")
+    (folder,) = checkout.folder.glob(f"results/cache/generate/{config['experiment']}-*")
     prompts = pd.read_parquet(folder / "drawn.parquet").sort_values("index")["prompt"]
     assert prompts.iloc[[0, 10]].tolist() == ["a photo of a 0", PROMPTS[1].replace("{name}", "0")]
     assert len(prompts) == 2 * 10
-    evaluation = pd.read_parquet(checkout.folder / f"results/{kind}/tables/evaluation.parquet")
-    assert "synthetic-0.1" in set(evaluation["condition"])

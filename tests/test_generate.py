@@ -81,6 +81,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("signal", "code", "kept"), [("SIGKILL", -9, 64), ("SIGTERM", 143, 96)])
 def test_a_killed_shard_goes_on_where_it_was(
     generator: Path, tmp_path: Path, signal: str, code: int, kept: int, monkeypatch: pytest.MonkeyPatch

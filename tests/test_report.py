@@ -414,8 +414,15 @@ def test_reasons_are_told_from_their_facts() -> None:
     )
     lacking = [{"code": "not_separable", "family": "dropout"}]
     assert reason("a", "inconclusive", {"missing": lacking, "plain": facts["plain"]}) == (
-        "dropout is not separable from longer training or a higher rate; cosines that longer training is not taken out of: "
+        "dropout is not separable from longer training or a higher rate; cosines with longer training not taken out: "
         "dropout +0.90 [+0.80, +1.00]."
+    )
+    facts = {"families": {"augmentation": "supported"}, "differences": {"augmentation": [0.5, 0.2, 0.7]}, "missing": []}
+    facts |= {"cosine_of_controls": [-0.4, -0.6, -0.1], "plain": {"difference": [0.9, 0.8, 1.0]}, "relevant": 0.1}
+    assert reason("b", "supported", facts) == (
+        "beyond longer training and a higher rate, difference of mean cosines +0.01 [0.00, +0.02], to be more than 0.1: "
+        "augmentation supported (+0.50 [+0.20, +0.70]); the cosine of dropout with weight decay is there "
+        "-0.40 [-0.60, -0.10]; not beyond them, over all data: difference +0.90 [+0.80, +1.00]."
     )
     chance = {"q": 0.3, "p_floor": 0.1, "smallest_detectable": None}
     lacking = [{"code": "not_detected", "family": "dropout", **chance}, {"code": "opposed", "family": "weight_decay",

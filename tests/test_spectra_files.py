@@ -641,7 +641,7 @@ def test_what_is_done_is_kept_when_the_analysis_is_stopped(model, tmp_path, monk
 
 # A thread inside of LAPACK can be told nothing, nor can one that sleeps.
 SLOW = """
-import sys, time
+import signal, sys, time
 from diversity_spectra import cli
 from diversity_spectra.spectra import lapack
 
@@ -650,6 +650,7 @@ def eigvalsh(matrix):
     time.sleep(120)
 
 lapack.eigvalsh = eigvalsh
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -246,6 +246,7 @@ def test_added_seeds_keep_the_others_and_a_failure_names_its_run(edited: Checkou
     assert evaluated is not None
 
 
+@pytest.mark.faults
 def test_generation_that_is_killed_goes_on_with_the_missing_shards(finished: Checkout, tmp_path: Path) -> None:
     """SIGKILL to everything while the last shard is being drawn, with the first one finished."""
     folder = tmp_path / "killed"
