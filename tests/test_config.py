@@ -99,7 +99,7 @@ def test_schema_is_current() -> None:
         ({"models": [{**MODEL, "weights": "embedded"}]}, "those of tf_efficientnet_lite0"),
         (
             {"models": [{**MODEL, "conditions": {"synthetic": [{"ratios": [2.0]}]}}]},
-            "2 synthetic images per real one are 24 per class, but generator.images_per_class is 12",
+            "2 synthetic images per real one are 24 of class '0', but generator.images_per_class is 12",
         ),
     ],
 )

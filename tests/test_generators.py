@@ -132,6 +132,28 @@ def test_settings_that_no_pipeline_takes_are_refused(changes: dict, message: str
         parse(configured(**changes))
 
 
+def test_too_few_images_of_a_class_are_named_before_anything_runs(tmp_path: Path) -> None:
+    """Of a folder as well, and for classes that differ in size; no key is named that the generator does not have."""
+    for root, sizes in (("real", (20, 5)), ("given", (9, 9))):
+        for name, number in zip(("cat", "dog"), sizes, strict=True):
+            (folder := tmp_path / root / name).mkdir(parents=True)
+            for index in range(number):
+                (folder / f"{index}.png").touch()
+    config = copy.deepcopy(read_yaml(ROOT / TINY))
+    config |= {"data": {"kind": "image_folder", "path": str(tmp_path / "real")}, "ood": []}
+    config |= {"generator": {"kind": "image_set", "path": str(tmp_path / "given")}, "diversity": {"per_class": 2}}
+    parse(config)  # of 16 images to train on half as many
+    config["models"][1]["conditions"]["synthetic"] = [{"ratios": [1.0]}]
+    with pytest.raises(ConfigError, match=r"are 16 of class 'cat', but generator\.path holds 9"):
+        parse(config)
+    drawn = {**read_yaml(ROOT / TINY)["generator"], "images_per_class": 15}
+    with pytest.raises(ConfigError, match=r"are 16 of class 'cat', but generator\.images_per_class is 15"):
+        parse({**config, "generator": drawn})
+    (tmp_path / "given/cat").rename(tmp_path / "given/cats")
+    with pytest.raises(ConfigError, match=r"generator\.path: .*given: no folder for class 'cat'"):
+        parse(config)
+
+
 def test_a_folder_that_holds_no_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model_index\.json in it"):
         parse(configured(model=str(tmp_path), revision=None))

@@ -12,12 +12,13 @@ from diversity_spectra.augment.job import Copies, Materialise
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import Condition, Conditions, expand
 from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorruption, OodUciDigits, set_aside
-from diversity_spectra.data.tree import problem
+from diversity_spectra.data.tree import counts, problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Recipe, Tune, Weights
 from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
+from diversity_spectra.generate.kinds.image_set import GeneratedImages
 from diversity_spectra.report.job import Report
 from diversity_spectra.settings import Count, Name, Positive, Settings, key
 from diversity_spectra.spectra.job import Spectra
@@ -192,13 +193,38 @@ class Config(Settings):
         for name, images in (("data.train_per_class", real), ("generator.images_per_class", made)):
             if images and images < self.diversity.per_class:
                 raise ValueError(f"diversity.per_class is {self.diversity.per_class}, but {name} only {images}")
-        for model in self.models:
-            largest = max(condition.data.synthetic for condition in model.expanded())
-            if largest and self.generator is None:
-                raise ValueError(f"model {model.name!r} has synthetic conditions, but there is no `generator`")
-            if real and made and largest * real > made:
-                raise ValueError(
-                    f"model {model.name!r}: {largest:g} synthetic images per real one are {largest * real:g} per"
-                    f" class, but generator.images_per_class is {made}"
-                )
+        largest = {model.name: max(condition.data.synthetic for condition in model.expanded()) for model in self.models}
+        for model, ratio in largest.items():
+            if ratio and self.generator is None:
+                raise ValueError(f"model {model!r} has synthetic conditions, but there is no `generator`")
+            for name, (trained, synthetic) in self._by_class().items():
+                if round(ratio * trained) > synthetic:
+                    raise ValueError(
+                        f"model {model!r}: {ratio:g} synthetic images per real one are {round(ratio * trained)} of"
+                        f" {f'class {name!r}' if name else 'each class'}, but generator."
+                        f"{'images_per_class is' if made else 'path holds'} {synthetic}"
+                    )
         return self
+
+    def _by_class(self) -> dict[str, tuple[int, int]]:
+        """Images to train on of each class and synthetic ones, where files and settings tell; '' stands for every class.
+
+        Raises ValueError for a class without images that the user generated.
+        """
+        names = self.data.names()
+        if isinstance(self.data, ImageFolder):
+            real = self.data.per_class()["train"]
+        else:
+            shape, number = self.data.shape("train"), self.data.classes()
+            real = dict.fromkeys(names or [""], shape[0] // number) if shape and number else {}
+        if not isinstance(self.generator, GeneratedImages):
+            made = getattr(self.generator, "images_per_class", None)
+            return {name: (number, made) for name, number in real.items() if made}
+        if not names or not Path(self.generator.path).exists():  # a missing folder is said when it is read
+            return {}
+        given = counts(Path(self.generator.path))
+        if missing := [name for name in names if name not in given]:
+            raise ValueError(
+                f"generator.path: {self.generator.path}: no folder for class {', '.join(map(repr, missing[:5]))}"
+            )
+        return {name: (number, given[name]) for name, number in real.items()}
