@@ -22,7 +22,7 @@ from diversity_spectra.config import read_yaml
 from diversity_spectra.config.experiments import parse
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical, read_record
-from diversity_spectra.planning import bill, machine, rates
+from diversity_spectra.planning import bill, forecast, machine, rates
 from diversity_spectra.planning.estimate import Estimate, estimates
 from diversity_spectra.planning.rates import Key, Rate
 from diversity_spectra.planning.steps import Step, Work
@@ -334,6 +334,29 @@ def test_what_was_never_run_is_said_to_be_unknown() -> None:
     assert "+ unknown: no run of tf_efficientnet_lite0 at 32 px, float32, 8 a step yet" in finetune
     assert any(line.startswith("wall time: unknown") for line in table)
     assert "unknown" not in next(line for line in table if line.startswith("augment"))
+
+
+@pytest.mark.parametrize("config", ["config.yaml", "tests/configs/tiny.yaml"])
+def test_a_fresh_clone_has_rates_and_says_whose_they_are(config: str, capsys: pytest.CaptureFixture) -> None:
+    plan = ["plan", "--on", "cpu", "--configfile", str(ROOT / config)]
+    assert cli.main(plan) == 0
+    told = capsys.readouterr().out
+    assert "unknown" not in told and "\nwall time here (" in told
+    jobs = len([step for step in Work(parse(read_yaml(ROOT / config))).steps if step.open])
+    assert f"\nof {jobs} jobs the time is by the rates shipped with the package, of another machine" in told
+
+
+def test_what_was_measured_here_goes_before_what_is_shipped() -> None:
+    kind = "mlp_small at 28 px, float32, 20 a step"
+    (step,) = [step for step in tiny().steps if step.job.name == "mlp/baseline" and step.job.kind == "finetune"]
+    assert rates.known()[Key("finetune", kind, CPU)].shipped
+    finish(step, seconds=12.0)
+    (own,) = [rate for rate in rates.known().values() if not rate.shipped]
+    assert rates.known()[Key("finetune", kind, CPU)] == own and own.seconds * 1200 == pytest.approx(12.0)
+    slow = next(task for task in forecast.tasks(tiny().steps) if task.name.startswith("finetune mlp/dropout-0.3,"))
+    assert slow.seconds == pytest.approx(2 * 12.0)
+    costs = [cost for cost in _estimates(tiny().steps, rates.known()) if cost.step.open]
+    assert {cost.work.kind for cost in costs if not cost.shipped} == {kind}
 
 
 def test_rates_of_a_gpu_are_not_those_of_the_cpu() -> None:

@@ -35,6 +35,10 @@ def bill(plan: Work, rates: Rates, on: str | None = None, devices: Sequence[int]
     sizes = [cost.bytes for cost in to_do]
     lines.append(disk(sum(filter(None, sizes)), room(), at_least=None in sizes))
     lines += too_long(to_do)
+    if shipped := sum(cost.shipped for cost in to_do):
+        lines.append(
+            f"of {shipped} jobs the time is by the rates shipped with the package, of another machine; a first run measures yours"
+        )
     if missing := [estimate for estimate in to_do if estimate.seconds is None]:
         return [
             *lines,

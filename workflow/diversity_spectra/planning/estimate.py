@@ -1,4 +1,4 @@
-"""What the steps of a plan will take: time and room on the disk, from the rates of past runs."""
+"""What the steps of a plan will take: time and room on the disk, from the rates of past runs, or those shipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ NETWORKS = ("generator", "pretrained", "finetune")  # a network is as large howe
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds and bytes of what a step has to do, and on what. None where no past run tells; `why` says what lacks."""
+    """Seconds and bytes of what a step has to do, and on what. None where no rate tells; `why` says what lacks.
+
+    shipped: the seconds are by a rate of another machine.
+    """
 
     step: Step
     device: str
@@ -23,6 +26,7 @@ class Estimate:
     seconds: float | None
     bytes: float | None
     why: str = ""
+    shipped: bool = False
 
 
 def estimates(steps: list[Step], rates: Rates, gpu: str | None, threads: int) -> list[Estimate]:
@@ -41,11 +45,10 @@ def _estimate(step: Step, rates: Rates, sets: Sets, gpu: str | None, threads: in
     if work.units is None:
         why = "the number of images is known once stage data has run"
         return Estimate(step, device, on_gpu, work, None, None, why)
-    rate = rates.get(Key(job.kind, work.kind, device))
-    seconds = rate.predict(work.units) if rate else None
-    return Estimate(
-        step, device, on_gpu, work, seconds, _room(step, work, rates), "" if rate else f"no run of {work.kind} yet"
-    )
+    rate, room = rates.get(Key(job.kind, work.kind, device)), _room(step, work, rates)
+    if rate is None:
+        return Estimate(step, device, on_gpu, work, None, room, f"no run of {work.kind} yet")
+    return Estimate(step, device, on_gpu, work, rate.predict(work.units), room, shipped=rate.shipped)
 
 
 def _room(step: Step, work: Work, rates: Rates) -> float | None:

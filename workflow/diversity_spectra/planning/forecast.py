@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from diversity_spectra.planning.rates import Rates, load, measured
+from diversity_spectra.planning.rates import Rates, known
 from diversity_spectra.planning.schedule import schedule
 from diversity_spectra.planning.steps import Step
 from diversity_spectra.work import Sets
 
-SHIPPED = Path(__file__).parent / "rates.json"
 PRIOR = 0.5  # finished jobs of its kind for which the prediction itself counts, against what they took
 LATE = 0.15  # of its prediction that a job is thought to have left, once it has taken longer than that
 HANDOVER = 2.0  # seconds
@@ -109,35 +107,30 @@ class Forecast:
 
 
 def tasks(steps: list[Step], rates: Rates | None = None) -> list[Task]:
-    """The tasks of a plan. rates: of this machine, whatever the device; else those of the cache, then the shipped ones."""
-    found = [measured(), load(SHIPPED)] if rates is None else [rates]
+    """The tasks of a plan. rates: of any device; those of the cache, then the shipped ones, where none are given."""
+    rates = known() if rates is None else rates
     sets = Sets({step.job.out: step.job for step in steps})
-    open_steps = [step for step in steps if step.open]
-    costs, known = [], []
-    for step in open_steps:
+    costs = []
+    for step in (step for step in steps if step.open):
         work = step.job.work(sets, len(step.open))
         kind = (step.job.kind, work.kind)
-        seconds = _predicted(found, kind, work.units)
-        costs.append((step, kind, seconds))
-        known += [seconds] if seconds is not None else []
-    usual = sorted(known)[len(known) // 2] if known else UNKNOWN
+        costs.append((step, kind, _predicted(rates, kind, work.units)))
+    told = sorted(seconds for *_, seconds in costs if seconds is not None)
+    usual = told[len(told) // 2] if told else UNKNOWN
     return [
         Task(step.told, kind, usual if seconds is None else seconds, tuple(need.told for need in step.needs))
         for step, kind, seconds in costs
     ]
 
 
-def _predicted(found: list[Rates], kind: tuple[str, str], units: float | None) -> float | None:
-    """Seconds by the first rates that know this kind of work; else those of an average job of the stage, on any device."""
-    for rates in found:
-        own = [rate for key, rate in rates.items() if (key.stage, key.kind) == kind]
-        if own and units is not None:
-            return own[0].predict(units)
-    for rates in found:
-        stage = [rate for key, rate in rates.items() if key.stage == kind[0]]
-        if stage:
-            return sum(rate.predict(rate.units) for rate in stage) / len(stage)
-    return None
+def _predicted(rates: Rates, kind: tuple[str, str], units: float | None) -> float | None:
+    """Seconds by the first rate of this kind of work; else those of an average job of the stage, on any device."""
+    own = [rate for key, rate in rates.items() if (key.stage, key.kind) == kind]
+    if own and units is not None:
+        return own[0].predict(units)
+    stage = [rate for key, rate in rates.items() if key.stage == kind[0]]
+    stage = [rate for rate in stage if not rate.shipped] or stage
+    return sum(rate.predict(rate.units) for rate in stage) / len(stage) if stage else None
 
 
 # Of the workflow that this process runs; set by the Snakefile.

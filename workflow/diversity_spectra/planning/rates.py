@@ -1,11 +1,14 @@
-"""What jobs cost, from the records of those that are done: seconds and bytes by kind of job, kind of work and device."""
+"""What jobs cost: seconds and bytes by kind of job, kind of work and device.
+
+The records of jobs that are done tell; in a fresh clone the rates that are shipped with the package do.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import CACHE, RECORD, read_record
 from diversity_spectra.planning.machine import cpu
 
+SHIPPED = Path(__file__).parent / "rates.json"
 REMEMBERED = 100  # results; of more the latest count, so that faster code and new drivers show
 
 
@@ -25,12 +29,16 @@ class Key:
 
 @dataclass(frozen=True)
 class Rate:
-    """start: seconds of a process before its first result. seconds, bytes: of one unit of work. units: of a result, mean."""
+    """start: seconds of a process before its first result. seconds, bytes: of one unit of work. units: of a result, mean.
+
+    shipped: it was measured on another machine.
+    """
 
     start: float
     seconds: float
     bytes: float
     units: float
+    shipped: bool = False
 
     def predict(self, units: float) -> float:
         """Seconds of a process that does so much."""
@@ -38,6 +46,13 @@ class Rate:
 
 
 Rates = dict[Key, Rate]
+
+
+def known() -> Rates:
+    """Rates of the results in the cache, then, of work that none of them did, those shipped with the package."""
+    shipped = {key: replace(rate, shipped=True) for key, rate in load(SHIPPED).items()}
+    own = measured()
+    return own | {key: rate for key, rate in shipped.items() if key not in own}
 
 
 def measured() -> Rates:

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rates",
         type=Path,
         metavar="FILE",
-        help="rates to estimate with, instead of those of the results that are there",
+        help="rates to estimate with, instead of those of the results that are there and those shipped",
     )
     parser.epilog = EPILOG
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"results/{experiments.name}/report.html")
         return
     work = Work(experiments)
-    known = rates.load(arguments.rates) if arguments.rates else rates.measured()
+    known = rates.load(arguments.rates) if arguments.rates else rates.known()
     print("\n".join([*describe(work), *bill(work, known, arguments.on, arguments.devices), *_notes(work)]))
 
 
