@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import copy
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from test_plan import planned
 
-from diversity_spectra import provenance
+from diversity_spectra import __version__, provenance
 from diversity_spectra.data.job import ImageFolder, Prepare
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import check_origins, publish, with_origins
@@ -30,6 +31,34 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yield copied
     monkeypatch.undo()
     provenance.forget()
+
+
+def test_the_version_names_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "checkout"
+    package = root / "workflow" / provenance.NAME
+    package.mkdir(parents=True)
+    (package / "a.py").write_text("1\n")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    monkeypatch.chdir(root)
+
+    def git(*command: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(["git", *who, *command], capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet", str(tmp_path))  # somebody's repository around it
+    assert provenance.version() == __version__
+    git("init", "--quiet")
+    assert provenance.version() == __version__, "no commit yet"
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    git("tag", "v9")
+    commit = git("rev-parse", "HEAD")[:12]
+    (root / "results").mkdir()
+    assert provenance.version() == f"{__version__} (commit {commit})"
+    (package / "a.py").write_text("2\n")
+    assert provenance.version() == f"{__version__} (commit {commit}, with changes)"
+    monkeypatch.setenv("PATH", "")
+    assert provenance.version() == __version__
 
 
 def fresh_digest(stage: str, *modules: str) -> str:

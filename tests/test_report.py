@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from worlds import world
 
+from diversity_spectra import provenance
 from diversity_spectra.cli import main
 from diversity_spectra.compare.claims import CLAIMS, Missing
 from diversity_spectra.compare.features import without_failed_fits
@@ -229,6 +230,7 @@ def test_files_are_the_same_every_time(
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     text = (tmp_path / "a" / "report.html").read_text()
     assert "One &amp; two" in text
+    assert f"written by diversity-spectra {provenance.version()}." in text
     assert "dropout, all strengths" in text
     assert "per class, order 1<" in text
     assert not re.search(r'(src|href)="(?!data:|#)', text), "the page needs nothing but itself"

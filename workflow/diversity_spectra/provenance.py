@@ -6,12 +6,14 @@ import ast
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from diversity_spectra import __version__
 from diversity_spectra.contents import MEMORY as CONTENTS
 from diversity_spectra.contents import state_of
 from diversity_spectra.errors import UserError
@@ -37,6 +39,28 @@ def code_of(job: Job) -> str:
     """Digest of the code that a job runs: what its command imports of the package, and the command as its rule has it."""
     command = job.command
     return digest([code_digest(STAGES[command.partition(" ")[0]][0], *job.modules()), command, _shell(command)])
+
+
+def version() -> str:
+    """Of this package, with the commit where it lies in a checkout: `0.1.0 (commit 0123456789ab, with changes)`."""
+    root = PACKAGE.parents[1]
+    if (root / ".git").exists():  # of its own: a folder around an installed package may be anybody's repository
+        asked = [
+            "git",
+            "--no-optional-locks",
+            "-C",
+            root,
+            "describe",
+            "--always",
+            "--dirty",
+            "--exclude=*",
+            "--abbrev=12",
+        ]
+        with suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            commit, _, changed = said.partition("-")
+            return f"{__version__} (commit {commit}{', with changes' if changed else ''})"
+    return __version__
 
 
 def versions_of(packages: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job, restored, versions
 from diversity_spectra.files import atomic_file
+from diversity_spectra.provenance import version
 from diversity_spectra.report.job import WriteReport
 
 EXAMPLE = """example (the tables of any experiment; sample images and eigenvalues come only with --job):
@@ -47,7 +48,7 @@ def write(job: WriteReport, out: Path) -> list[dict]:
     drawn = _figures(material, out / "figures", style.rc(job.look.style), job.look.dpi)
     title = job.look.title or job.experiment
     with atomic_file(out / "report.html") as path:
-        path.write_text(page.render(material, drawn, title, job.experiment, versions()), encoding="utf-8")
+        path.write_text(page.render(material, drawn, title, job.experiment, versions(), version()), encoding="utf-8")
     return [one.fact for one in drawn]
 
 

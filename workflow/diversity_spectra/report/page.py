@@ -16,7 +16,14 @@ from diversity_spectra.report.sections import SECTIONS
 LARGEST = 6_000_000  # characters of all SVGs of a page: base64 makes 8 MB of them
 
 
-def render(material: Material, drawn: Iterable[Drawn], title: str, experiment: str, packages: dict[str, str]) -> str:
+def render(
+    material: Material,
+    drawn: Iterable[Drawn],
+    title: str,
+    experiment: str,
+    packages: dict[str, str],
+    version: str = __version__,
+) -> str:
     """The whole page as text; equal arguments give equal text."""
     drawn = list(drawn)
     whole = sum(len(one.svg or "") for one in drawn)
@@ -26,7 +33,7 @@ def render(material: Material, drawn: Iterable[Drawn], title: str, experiment: s
         templates.get_template(f"sections/{section.name}.html.j2").render(shared | section.facts(material))
         for section in SECTIONS
     ]
-    names = {"title": title, "experiment": experiment, "version": __version__, "packages": packages}
+    names = {"title": title, "experiment": experiment, "version": version, "packages": packages}
     return templates.get_template("page.html.j2").render(names, sections=SECTIONS, texts=texts)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job, restored
 from diversity_spectra.files import atomic_file
+from diversity_spectra.provenance import version
 from diversity_spectra.sweep.job import Told, WriteSweep
 from diversity_spectra.tables import write_both
 
@@ -66,7 +67,7 @@ def _write(job: WriteSweep, links: list[str], out: Path) -> list[dict]:
             drawn.append(style.keep(figure, drawing, out / "figures", job.look.dpi))
             log.info("drew %s", figure.name)
     with atomic_file(out / "report.html") as path:
-        path.write_text(page.render(parts, tables, drawn, job.sweep, versions()), encoding="utf-8")
+        path.write_text(page.render(parts, tables, drawn, job.sweep, versions(), version()), encoding="utf-8")
     return [one.fact for one in drawn]
 
 

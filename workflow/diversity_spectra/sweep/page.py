@@ -25,7 +25,14 @@ GAINS = {
 }
 
 
-def render(parts: list[Part], tables: dict[str, pd.DataFrame], drawn: list[Drawn], name: str, packages: dict) -> str:
+def render(
+    parts: list[Part],
+    tables: dict[str, pd.DataFrame],
+    drawn: list[Drawn],
+    name: str,
+    packages: dict,
+    version: str = __version__,
+) -> str:
     """The whole page as text; equal arguments give equal text."""
     return (
         environment(Path(__file__).parent)
@@ -42,7 +49,7 @@ def render(parts: list[Part], tables: dict[str, pd.DataFrame], drawn: list[Drawn
             shared=bool(shared_runs(tables["runs"])),
             gains=gains(tables["gains"]),
             figures=drawn,
-            version=__version__,
+            version=version,
             packages=packages,
         )
     )
