@@ -19,6 +19,7 @@ from diversity_spectra.stages import STAGES
 
 # Module below the package, and what it does.
 SUBCOMMANDS = {
+    "init": ("planning.init", "write a short configuration for your images, and say what its runs will be able to see"),
     "check": ("planning.check", "validate a configuration"),
     "plan": ("planning.show", "conditions, training sets and number of jobs of a configuration"),
     "status": ("planning.status", "what is done, what is being made now, and what is left"),
