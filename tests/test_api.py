@@ -6,7 +6,10 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import matplotlib
 import numpy as np
@@ -60,6 +63,26 @@ def test_vendi_counts_what_is_different() -> None:
         vendi(np.zeros((3, 4, 4)))
 
 
+class Tracker:
+    """Takes what TensorBoard's writer does, and keeps the last loss of each run."""
+
+    last: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        assert step == int(step) and value == float(value)
+        if name == "loss":
+            self.last[self.folder] = value
+
+
 def test_the_page_and_the_notebook_run(finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     layers = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 32))
@@ -72,12 +95,20 @@ def test_the_page_and_the_notebook_run(finished: Checkout, tmp_path: Path, monke
         save_file(state, f"{name}.safetensors")
         nn.init.normal_(layers[2].weight)
     shutil.copytree(finished.folder / "results/tiny/tables", "results/mine/tables")
+    for name, target in (("cache", "cache"), ("digits", "tiny")):
+        Path("results", name).symlink_to(finished.folder / "results" / target)
+    tracker = SimpleNamespace(SummaryWriter=Tracker)  # the environment has no TensorBoard
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tracker)
     session: dict = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL):
         exec(block, session)
     assert Path("fc1.svg").stat().st_size > 1000
     assert set(session["scores"]["kernel"]) == {"pixel", "pixel_centred"}
     assert session["rows"]["alpha"].notna().any() and "warning" in session["theirs"]
+    runs = session["tables"]["runs"]
+    told = {(run.model, run.condition, str(run.seed)): run.train_loss for run in runs.itertuples()}
+    last = {tuple(run.replace("seed-", "").split("/")[1:]): loss for run, loss in Tracker.last.items()}
+    assert last == pytest.approx(told)
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(block, {})
     assert Path("spectrum.png").stat().st_size > 1000
