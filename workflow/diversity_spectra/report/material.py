@@ -154,6 +154,8 @@ class Material:
         if "goodness_p" not in table or table["goodness_p"].isna().all():
             return ""
         p = table["goodness_p"].astype(float).dropna()
+        if (p > REJECTED).all():
+            return f"A power law is rejected (p <= {REJECTED:g}) in none of {len(p)} fits of alpha."
         worst = table.assign(bad=table["goodness_p"].astype(float) <= REJECTED).groupby("layer")["bad"].mean()
         where = f", most in {worst.idxmax()} ({worst.max():.0%})" if worst.max() > 0 and len(worst) > 1 else ""
         return (

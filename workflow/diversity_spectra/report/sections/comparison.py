@@ -202,7 +202,7 @@ def robustness(material: Material, model: str) -> Drawing:
             row = rows.loc[tuple(place)]
             _, ink, shape = VERDICTS[row["verdict"]]
             if not np.isfinite(row["effect"]):
-                ax.text(0.5, at, "nothing to judge", transform=ax.get_yaxis_transform(), fontsize=5, color=ink,
+                ax.text(0.5, at, "nothing to judge", transform=ax.get_yaxis_transform(), fontsize=6, color=ink,
                         ha="center", va="center")  # fmt: skip
                 continue
             ax.plot([row["low"], row["high"]], [at, at], color=ink, lw=1)
@@ -212,7 +212,9 @@ def robustness(material: Material, model: str) -> Drawing:
         zero_lines(ax, y=False)
         ax.set_title(title)
     labels = [
-        f"{plain(kind)}: {told(choice)}" if kind else "the analysis as it is"
+        f"{plain(kind)}: {measure_name(choice) if 'measure' in kind else told(choice)}"
+        if kind
+        else "the analysis as it is"
         for kind, choice in places.itertuples(index=False)
     ]
     axes[0, 0].set_yticks(range(len(places)), labels, fontsize=6)

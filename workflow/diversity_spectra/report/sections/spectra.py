@@ -129,7 +129,7 @@ def density(eigenvalues: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def _density(ax: Axes, spectrum: Spectrum, colour: str, dash: str) -> None:
-    values = spectrum.eigenvalues[spectrum.eigenvalues > spectrum.eigenvalues.max() * 1e-12]
+    values = _large(spectrum.eigenvalues)
     if not len(values):
         return
     grid = np.linspace(np.log10(values.min()) - 0.2, np.log10(values.max()) + 0.2, GRID)
@@ -149,11 +149,16 @@ def _alphas(name: str, layers: list[str], spectra: dict[tuple[str, str], Spectru
 
 def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
     """Cut off the far left, where single tiny eigenvalues would stretch the axis, and less than one of them."""
-    spectra = [values[values > 0] for values in spectra if (values > 0).any()]
+    spectra = [values for values in map(_large, spectra) if len(values)]
     if spectra:
         ax.set_xlim(min(np.quantile(values, 0.02) for values in spectra) / 1.4, max(map(np.max, spectra)) * 1.6)
         peak = max(line.get_ydata().max() for line in ax.get_lines())
         ax.set_ylim(2 / max(map(len, spectra)), 1.5 * peak)
+
+
+def _large(eigenvalues: np.ndarray) -> np.ndarray:
+    """Those that rounding has not made: they have a place on a log axis."""
+    return eigenvalues[eigenvalues > eigenvalues.max(initial=0.0) * 1e-12]
 
 
 def dose_response(material: Material, model: str) -> Drawing:
@@ -168,6 +173,7 @@ def dose_response(material: Material, model: str) -> Drawing:
     sizes = [len(group) + 1 for group in groups]
     width = max(0.24 * sum(sizes) + 1.2, min(WIDTH, 0.6 * sum(sizes) + 1.8))
     figure, axes = canvas(width, 0.9 + 1.25 * len(shown), len(shown), len(groups), sharey="row", width_ratios=sizes)
+    title = 7 if min(map(len, groups)) <= 2 else 8.5
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
     for position, (row, name) in enumerate(zip(axes, shown, strict=True)):
         summary = summarise(runs, name, material.level)
@@ -185,7 +191,7 @@ def dose_response(material: Material, model: str) -> Drawing:
             ax.set_xticks(range(len(group)), [])
             ax.grid(axis="y", color=FAINT, lw=0.5)
             if position == 0:
-                ax.set_title(plain(family), color=material.palette.ink(family), fontsize=8.5 if len(group) > 2 else 7)
+                ax.set_title(plain(family), color=material.palette.ink(family), fontsize=title)
             if position == len(shown) - 1:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
         row[0].set_ylabel(measure_name(name, matrix))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from diversity_spectra.compare.across import FEW, NORMS
 from diversity_spectra.compare.layer_shifts import MEASURES
@@ -15,6 +16,7 @@ from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import MINUS, NOTHING, fixed, listing, number, plain, probability
 from diversity_spectra.report.words import measure as measure_name
 
+NAMED = 8  # layers that have room for their names below a panel
 STATISTICS = {"cosine": "cosine", "pearson": "Pearson's r", "t": "|t|", "anova_f": "F"}
 
 
@@ -34,7 +36,7 @@ def layer_shifts(material: Material, model: str) -> Drawing:
     families = list(dict.fromkeys(shifts["family"]))
     height = 0.7 + 1.15 * len(measures)
     figure, axes = canvas(WIDTH, height, len(measures), 3, gridspec_kw={"width_ratios": [1, 1, 2.2]})
-    for row, name in zip(axes, measures, strict=True):
+    for place, (row, name) in enumerate(zip(axes, measures, strict=True)):
         own = shifts[shifts["measure"] == name]
         for ax, head in zip(row, (True, False), strict=False):
             means = tests[(tests["statistic"] == "mean") & (tests["measure"] == name) & (tests["head"] == head)]
@@ -49,12 +51,16 @@ def layer_shifts(material: Material, model: str) -> Drawing:
             row[2].set_ylim(-1.15 * inside, 1.15 * inside)
         for family in families:
             outside = own[own["head"] & (own["family"] == family) & (own["shift"].abs() > 1.15 * inside)]
-            for place in outside.itertuples():
+            for far in outside.itertuples():
                 row[2].annotate(
-                    fixed(place.shift, 2, sign=True), (1, 0.97 - 0.17 * families.index(family)), xycoords="axes fraction",
+                    fixed(far.shift, 2, sign=True), (1, 0.97 - 0.17 * families.index(family)), xycoords="axes fraction",
                     ha="right", va="top", fontsize=6, color=material.palette.colour(family),
                 )  # fmt: skip
         zero_lines(row[2], x=False)
+        depth = list(dict.fromkeys(own["layer"]))
+        row[2].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if len(depth) <= NAMED:
+            row[2].set_xticks(range(len(depth)), depth if place == len(measures) - 1 else [])
     for ax, title in zip(axes[0], ("mean over layers", "the same without the head", "layer by layer"), strict=True):
         ax.set_title(title)
     axes[-1][2].set_xlabel("layers, from input to output")
@@ -87,8 +93,8 @@ def alignments(material: Material, model: str = "") -> Drawing:
         return Drawing("No two families can be compared.")
     models, pairs = shown(material), list(dict.fromkeys(tests["families"]))
     measures = [name for name in MEASURES if (tests["measure"] == name).any()]
-    height = 0.9 + 0.16 * len(models) * len(measures)
-    figure, axes = canvas(WIDTH, max(2.2, height), len(measures), len(pairs), sharex=True, sharey=True)
+    height = 0.9 + max(0.16 * len(models), 0.55) * len(measures)
+    figure, axes = canvas(WIDTH, height, len(measures), len(pairs), sharex=True, sharey=True)
     for row, name in zip(axes, measures, strict=True):
         for ax, pair in zip(row, pairs, strict=True):
             own = tests[(tests["measure"] == name) & (tests["families"] == pair)].set_index("model").reindex(models)
@@ -101,12 +107,11 @@ def alignments(material: Material, model: str = "") -> Drawing:
             ax.axvline(own["null_closed"].median(), color=INK, lw=0.7, ls=(0, (3, 2)), zorder=1)
             zero_lines(ax, y=False)
             ax.set(xlim=(-1.05, 1.05), ylim=(len(models) - 0.4, -0.6))
-            ax.set_yticks(range(len(models)), [_short(model) for model in models], fontsize=6)
-        row[0].set_ylabel(measure_name(name))
+            ax.set_yticks(range(len(models)), [_short(model, material) for model in models], fontsize=6)
+        row[0].set_ylabel(measure_name(name).replace(" ", "\n"))
     for ax, pair in zip(axes[0], pairs, strict=True):
-        ax.set_title(_pair(pair))
-    for ax in axes[-1]:
-        ax.set_xlabel("cosine over layers, without the head")
+        ax.set_title(_pair(pair).replace(" and ", "\nand "))
+    figure.supxlabel("cosine over layers, without the head", fontsize=8)
     return Drawing(
         "Cosines of two families' shifts over layers (marks) on what they are where the names of conditions mean nothing: "
         "grey, 95 of 100 relabellings; dashed, the value that one shared baseline gives to independent noise. A hollow mark can have come out "
@@ -115,9 +120,12 @@ def alignments(material: Material, model: str = "") -> Drawing:
     )
 
 
-def _short(model: str) -> str:
+def _short(model: str, material: Material) -> str:
+    """A network, or the mean of a group of them: all, or so many with the first one's name."""
     names = model.split(", ")
-    return model if len(names) == 1 else f"mean of {len(names)}: {names[0]} …"
+    if len(names) == 1:
+        return model
+    return "mean of all" if {*names} == {*material.models} else f"mean of {len(names)}: {names[0]} …"
 
 
 def _pair(families: str) -> str:
@@ -193,9 +201,10 @@ def verdict(material: Material) -> list[str]:
     if len(correlated):
         significant = correlated["p_layers"] < 0.05
         usual = correlated["null_significant"].median()
+        null = f"; with names that mean nothing it says so in {_share(usual)} of the cases (median over the pairs)"
         sentences.append(
-            f"Pearson's test over layers says p < 0.05 for {int(significant.sum())} of {len(correlated)} pairs; with names "
-            f"that mean nothing it says so in {_share(usual)} of the cases (median over the pairs)."
+            f"Pearson's test over layers says p < 0.05 for {int(significant.sum())} of {len(correlated)} pairs"
+            f"{null if np.isfinite(usual) else ''}."
         )
     own = correlated["dealt_significant"].dropna()
     if len(own):

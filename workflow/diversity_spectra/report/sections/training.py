@@ -7,7 +7,7 @@ import pandas as pd
 
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Figure, Section
-from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, family_legend
+from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, family_legend, log_ticks
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import counted, fixed, listing
@@ -107,6 +107,7 @@ def curves(material: Material, model: str) -> Drawing:
         axes[0, scores.index("accuracy")].axhline(1 / material.classes, color=INK, lw=0.6, ls=":")
     if "loss" in scores and (history["loss"] > 0).all():
         axes[0, scores.index("loss")].set_yscale("log")
+        log_ticks(axes[0, scores.index("loss")].yaxis)
     family_legend(
         figure,
         material.palette,
