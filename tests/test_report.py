@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,7 +27,17 @@ from diversity_spectra.compare.study import compare
 from diversity_spectra.report import load, marks, page, sections, style, words
 from diversity_spectra.report.material import COMPARABLE, Material, Samples, Spectrum, in_order, summarise
 from diversity_spectra.report.section import Drawn
-from diversity_spectra.report.sections import answer, comparison, evaluation, gaps, metric, run, training
+from diversity_spectra.report.sections import (
+    answer,
+    comparison,
+    evaluation,
+    gaps,
+    metric,
+    run,
+    spectra,
+    study,
+    training,
+)
 from diversity_spectra.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -568,3 +580,48 @@ def test_training_sets_that_are_not_more_diverse_are_named(tables: dict[str, pd.
     gains.loc[gains["condition"] == "augmentation-rotation-15", "diversity_gain_pixel_low"] = -0.1
     said = metric.not_diverse(Material({**tables, "metric": gains}), "mlp")
     assert "pixels: 1 of 6 (rotation 15)" in said
+
+
+# ---------------------------------------------------------------- what is seen
+
+
+def test_no_title_or_label_lies_on_another(tables: dict[str, pd.DataFrame]) -> None:
+    """In the figure with most panels side by side: five pairs of families, five measures."""
+    with mpl.rc_context(style.RC):
+        figure = study.alignments(Material(tables)).figure
+        figure.draw_without_rendering()
+    grid = np.array(figure.axes).reshape(-1, len({ax.get_position().x0 for ax in figure.axes}))
+    titles = [ax.title.get_window_extent() for ax in grid[0]]
+    labels = [ax.yaxis.label.get_window_extent() for ax in grid[:, 0]]
+    assert len(titles) > 3 and len(labels) > 3
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(titles))
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(labels))
+
+
+def test_ticks_of_a_loss_are_numbers(material: Material) -> None:
+    with mpl.rc_context(style.RC):
+        figure = training.curves(material, "mlp").figure
+        figure.draw_without_rendering()
+    assert {"1", "2"} <= {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
+
+
+def test_eigenvalues_that_rounding_has_made_stretch_no_axis(material: Material) -> None:
+    made = [
+        Spectrum(one.condition, one.layer, np.append(one.eigenvalues, [1e-25] * 8), 3.5, 1.0)
+        for one in material.spectra["mlp"]
+    ]
+    with mpl.rc_context(style.RC):
+        figure = spectra.esd(replace(material, spectra={"mlp": made}), "mlp").figure
+    assert all(ax.get_xlim()[0] > 1e-4 for ax in figure.axes)
+
+
+def test_steps_of_a_network_are_those_of_its_recipe(tables: dict[str, pd.DataFrame]) -> None:
+    longer = tables["runs"].assign(steps=np.where(tables["runs"]["condition"] == "baseline", 600, 900))
+    table = run.models(Material({**tables, "runs": longer}))
+    assert table.rows[0][table.head.index("steps")] == "600"
+    assert run.sizes({"plain": 1000, "a": 8000, "b": 8000}) == "1,000 images: plain; 8,000 images: a and b"
+
+
+def test_an_interval_stays_on_one_line() -> None:
+    shown = page.environment().from_string("{{ text }}").render(text="0.1 [-0.2, +0.3], p < 0.001")
+    assert shown.replace("\N{NO-BREAK SPACE}", "_") == "0.1 [-0.2,_+0.3], p &lt;_0.001"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import SECTIONS
 
+TIED = re.compile(
+    r"(?<=,) (?=[^\s\[\]]+\])|(?<=[<>]) (?=\d)"
+)  # spaces at which `[0.1, 0.2]` and `< 0.001` would break over lines
 LARGEST = 6_000_000  # characters of all SVGs of a page: base64 makes 8 MB of them
 
 
@@ -46,9 +50,15 @@ def environment(*folders: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_tied,
     )
     environment.filters["data_uri"] = _data_uri
     return environment
+
+
+def _tied(value: object) -> object:
+    """Text with intervals and bounds that stay on one line; whatever else as it is."""
+    return TIED.sub("\N{NO-BREAK SPACE}", value) if type(value) is str else value
 
 
 def _data_uri(drawn: Drawn, whole: int = 0) -> str:

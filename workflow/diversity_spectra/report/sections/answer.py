@@ -89,7 +89,7 @@ def matrix(judged: list[Claim]) -> dict[str, dict[str, Cell]]:
         for row in claim.judged:
             known = row.effect not in (NOTHING, "not determined")
             number = f", {words.unit} {row.effect}, {row.n} runs" if known else ""
-            why = "" if known or row.verdict == NOT_ASKED else f": {row.reason.partition(';')[0].rstrip('.')}"
+            why = "" if known or row.verdict == NOT_ASKED else f" ({row.reason.partition(';')[0].rstrip('.')})"
             text = f"{claim.statement.rstrip('.')}: {row.verdict}{number}{why}."
             cells.setdefault(row.model, {})[claim.letter] = Cell(row.verdict, row.effect if known else "", text)
     return cells
@@ -129,7 +129,8 @@ def controls(material: Material, strengths: bool = True) -> Table:
     """Families, each followed by its strengths where it has several; without strengths, families alone."""
     table = material.table("controls")
     rows = []
-    for (model, family), group in table.groupby(["model", "family"], sort=False) if len(table) else ():
+    groups = list(table.groupby(["model", "family"], sort=False)) if len(table) else []
+    for (model, family), group in sorted(groups, key=lambda one: material.models.index(one[0][0])):
         members = list(group.loc[group["condition"] != "", "condition"])
         alone = told(members[0]) if strengths else plain(family)
         several = strengths and len(members) > 1

@@ -26,6 +26,13 @@ QUALITY = {
     "near_copies_test_pixel": "near-copies of test images, in pixels",
     "near_copies_test_embedding": "near-copies of test images, in the embedding",
 }
+for _space, _where in (("pixel", "in pixels"), ("embedding", "in the embedding")):
+    QUALITY |= {
+        f"wvs_{_space}": f"the study's weighted Vendi score, {_where}: Vendi score times rho",
+        f"rho_{_space}": f"its rho, {_where}: likeness to the plain set, image by image in the order of files",
+        f"wvs_by_class_{_space}": f"weighted Vendi score by class, {_where}: depends on no order of files",
+        f"rho_by_class_{_space}": f"its rho, {_where}: likeness of the class means to those of the plain set",
+    }
 
 
 def sample_grids(material: Material, _: str = "") -> Drawing:
