@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 from worlds import world
 
 from diversity_spectra import provenance
@@ -613,6 +614,18 @@ def test_eigenvalues_that_rounding_has_made_stretch_no_axis(material: Material) 
     with mpl.rc_context(style.RC):
         figure = spectra.esd(replace(material, spectra={"mlp": made}), "mlp").figure
     assert all(ax.get_xlim()[0] > 1e-4 for ax in figure.axes)
+
+
+def test_weights_that_lie_about_are_not_those_that_training_started_from(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({"fc1.weight": np.eye(80)}, "model.safetensors")
+    rows = tables["spectra"].assign(parameter="fc1.weight")
+    for record in (None, {"inputs": {}, "settings": {"analysis": {}}}, {"inputs": {"pretrained": None}}):
+        if record:
+            Path("spec.json").write_text(json.dumps(record))
+        assert load._pretrained(Path(), ["fc1"], rows) == []
 
 
 def test_steps_of_a_network_are_those_of_its_recipe(tables: dict[str, pd.DataFrame]) -> None:

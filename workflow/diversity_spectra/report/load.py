@@ -172,9 +172,10 @@ def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectr
 
 def _pretrained(run: Path, layers: list[str], table: pd.DataFrame) -> list[Spectrum]:
     """Spectra of the weights that training started from, analysed here as the runs were: no stage keeps them."""
-    spec = read_record(run) or {"inputs": {}}
-    weights = Path(spec["inputs"].get("pretrained", ""), "model.safetensors")
-    if not weights.is_file():
+    spec = read_record(run)
+    start = spec and spec["inputs"].get("pretrained")
+    weights = Path(start or "", "model.safetensors")
+    if not start or not weights.is_file():
         return []
     from diversity_spectra.spectra.options import Options
     from diversity_spectra.spectra.table import analyse
