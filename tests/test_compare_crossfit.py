@@ -8,6 +8,7 @@ from reference_crossfit import cosine_interval
 
 from diversity_spectra.compare.crossfit import (
     LEAST_SHARE,
+    Worlds,
     cosine_intervals,
     cosines,
     permutation_omnibus,
@@ -144,3 +145,11 @@ def test_permutation_p_is_exact_and_says_its_floor():
         joint.append(permutation_omnibus(values, np.repeat([1, 0, 2], [3, 6, 5]), 200, rng))
     assert np.all(np.mean(np.array(single) <= 0.1, axis=0) < 0.15)
     assert 0.06 < np.mean(np.array(joint) <= 0.1) < 0.15
+
+
+def test_a_shift_without_noise_along_it_is_no_division_by_zero():
+    zero, one = np.zeros(1), np.ones(1)
+    nothing = (zero, zero, zero)
+    world = Worlds(one, one, zero, nothing, (one, one, zero), (zero, zero), (zero, zero), one, one, nothing)
+    with np.errstate(all="raise"):
+        assert world.shares_below(np.array([-0.5, 0.5])).tolist() == [[1], [0]]

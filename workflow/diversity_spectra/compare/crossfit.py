@@ -216,8 +216,9 @@ class Worlds:
             spread_a, spread_b, _ = _on_true_shifts(self.spread, half)
             metric_a, metric_b, metric_ab = _on_true_shifts(self.metric, half)
             # An observed shift contains noise, which points where noise is large, so the variance along it is exaggerated.
-            damped_a = self.length_a * np.sqrt(np.clip(self.aim_a / spread_a, LEAST_SHARE, 1.0))
-            damped_b = self.length_b * np.sqrt(np.clip(self.aim_b / spread_b, LEAST_SHARE, 1.0))
+            with np.errstate(divide="ignore"):  # where there is no noise along a shift nothing is damped
+                damped_a = self.length_a * np.sqrt(np.clip(self.aim_a / spread_a, LEAST_SHARE, 1.0))
+                damped_b = self.length_b * np.sqrt(np.clip(self.aim_b / spread_b, LEAST_SHARE, 1.0))
             # Inner products of a true shift with the noise in a shift.
             a_a, a_b = (damped_a * (cosine * first + sine * second) for first, second in (self.noise_a, self.noise_b))
             b_a, b_b = (damped_b * (cosine * first - sine * second) for first, second in (self.noise_a, self.noise_b))
