@@ -196,7 +196,8 @@ def run(step: Step, order_of: Callable[[str, str], Order]) -> Cost:
     log.parent.mkdir(exist_ok=True)
     start = time.monotonic()
     with log.open("w") as stream:
-        process = subprocess.Popen(command, stderr=stream)
+        threads = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(order.threads))}
+        process = subprocess.Popen(command, stderr=stream, env=threads)  # as Snakemake sets them
         _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{step.told}: {log.read_text()[-2000:]}")
