@@ -277,7 +277,9 @@ def test_the_best_mean_accuracy_wins_then_the_lower_loss(tmp_path: Path, capsys:
 
 def test_the_page_says_what_a_recipe_does_beside_its_table() -> None:
     made = {"name": "x", "lr": 0.1, "tune": {"lr": [0.1, 0.3], "seeds": 2}, "trained_blocks": 1, "layer_decay": 0.75}
-    chosen, frozen, slowed = recipe_in_words(made)
+    plain, dropout, chosen, frozen, slowed = recipe_in_words(made, "drop1, drop2")
+    assert plain == "adamw with decoupled weight decay, cosine schedule" and dropout.endswith("of drop1, drop2")
+    assert recipe_in_words({"lr": 0.1, "optimizer": "sgd"}) == ["sgd with coupled weight decay, cosine schedule"]
     assert "chosen of 0.1 and 0.3 by 2 plain trainings each, on images set aside" in chosen
     assert frozen.startswith("the classifier and its last 1 block are trained") and "0.75 times the rate" in slowed
     assert "the classifier alone is trained" in recipe_in_words({"trained_blocks": 0})[0]

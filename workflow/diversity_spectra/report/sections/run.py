@@ -36,7 +36,7 @@ def summary(material: Material) -> list[tuple[str, str]]:
     if config:
         facts.append(("Training images", _data(config["data"], material)))
     facts.append(("Test sets", _test_sets(material)))
-    told_of = {made["name"]: recipe(made) for made in config.get("models", [])}
+    told_of = {made["name"]: recipe(made, _places(material, made["name"])) for made in config.get("models", [])}
     facts += [(f"Recipe of {name}", "; ".join(said) + ".") for name, said in told_of.items() if said]
     facts += [("Memory", text) for text in _split(material)]
     if config:
@@ -80,7 +80,14 @@ def generator(config: dict) -> str:
 def optimised(made: dict) -> str:
     """Optimiser, meaning of weight decay and schedule of a network's recipe."""
     name, schedule = made.get("optimizer", "adamw"), made.get("schedule", "cosine")
-    return f"{name} (decay {'decoupled' if name == 'adamw' else 'coupled'}), {schedule}"
+    return f"{name} with {'decoupled' if name == 'adamw' else 'coupled'} weight decay, {schedule} schedule"
+
+
+def _places(material: Material, model: str) -> str:
+    """Where dropout acts in the runs that have any, as their table has it; empty where none says so."""
+    runs = material.table("runs", model)
+    told_of = runs["dropout_places"].replace("", pd.NA).dropna() if "dropout_places" in runs else []
+    return str(told_of.iloc[0]) if len(told_of) else ""
 
 
 def models(material: Material) -> Table:
@@ -94,15 +101,12 @@ def models(material: Material) -> Table:
         others = runs[~runs["condition"].isin(baseline)]["condition"].value_counts()
         plain_runs = runs[runs["condition"].isin(baseline)]
         steps = plain_runs["steps"].dropna() if "steps" in runs else []
-        places = runs["dropout_places"].replace("", pd.NA).dropna() if "dropout_places" in runs else []
         weights = made.get("weights", NOTHING)
         rows.append(
             [
                 name,
                 made.get("architecture", NOTHING),
                 "from scratch" if weights == "none" else weights,
-                dropped(places.iloc[0]) if len(places) else NOTHING,
-                optimised(made) if "lr" in made else NOTHING,
                 str(int(steps.max())) if len(steps) else NOTHING,
                 str(made.get("batch_size", NOTHING)),
                 _rate(made, plain_runs),
@@ -111,18 +115,8 @@ def models(material: Material) -> Table:
                 counted(list(others), "") if len(others) else NOTHING,
             ]
         )
-    head = [
-        "network",
-        "architecture",
-        "weights",
-        "dropout acts on",
-        "optimiser",
-        "steps",
-        "batch",
-        "learning rate",
-        "conditions",
-    ]
-    return Table([*head, "baseline runs", "runs of others"], rows, 5)
+    head = ["network", "architecture", "weights", "steps", "batch", "learning rate", "conditions", "baseline runs"]
+    return Table([*head, "runs of others"], rows, 3)
 
 
 def _rate(made: dict, baseline: pd.DataFrame) -> str:
@@ -132,9 +126,14 @@ def _rate(made: dict, baseline: pd.DataFrame) -> str:
     return f"{made['lr']:g}" if "lr" in made else NOTHING
 
 
-def recipe(made: dict) -> list[str]:
-    """What a reader has to know of a network's recipe beside its table: what was chosen, frozen, slowed down or drawn."""
-    said = []
+def recipe(made: dict, places: str = "") -> list[str]:
+    """What a reader has to know of a network's recipe beside its table: what was chosen, frozen, slowed down or drawn.
+
+    places: where dropout acts, as the table of runs has it.
+    """
+    said = [optimised(made)] if "lr" in made else []
+    if places:
+        said.append(f"dropout acts on {dropped(places)}")
     if tuned := made.get("tune"):
         said.append(
             f"its learning rate was chosen of {listing([f'{rate:g}' for rate in tuned['lr']])} by {tuned['seeds']} plain"

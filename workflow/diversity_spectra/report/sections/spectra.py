@@ -247,11 +247,12 @@ def layers(material: Material, model: str) -> Drawing:
         sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=edge, rasterized=dense)
         place_y, place_x = np.nonzero(wide["q"].reindex(index=order, columns=names).to_numpy() < material.level)
         ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0, rasterized=dense)
-        ax.set(title=measure_name(name, matrix), xlabel="", ylabel="")
+        title = measure_name(name, matrix)
+        ax.set(title=title.replace(" of ", "\nof ") if columns > 1 else title, xlabel="", ylabel="")
         ax.tick_params(length=0)
         ax.set(xticks=[], yticks=[])
     for ax in axes[:, 0]:
-        ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 5)
+        ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 6)
     for ax in axes[-1]:
         ax.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
         paint_ticks(ax.xaxis, families, material.palette)

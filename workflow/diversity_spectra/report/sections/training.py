@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Figure, Section
@@ -103,6 +104,7 @@ def curves(material: Material, model: str) -> Drawing:
                 ax.plot(line.index, line, color=colour, lw=1.6 if base else 0.8, alpha=1 if base else 0.7)
         ax.set(title=f"training {score}", xlabel="step")
         ax.grid(color=FAINT, lw=0.4)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if "accuracy" in scores and material.classes > 1:
         axes[0, scores.index("accuracy")].axhline(1 / material.classes, color=INK, lw=0.6, ls=":")
     if "loss" in scores and (history["loss"] > 0).all():
