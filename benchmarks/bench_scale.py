@@ -140,6 +140,9 @@ class Faked:
             "micro_batch": 512, "parameters": 87_000_000, "dropout_places": [], "layers": self.layers,
         }  # fmt: skip
         write_json(folder / "run.json", run)
+        course = np.arange(1, 21)
+        history = {"step": course * 48, "loss": 2 / course, "accuracy": 1 - 0.5 / course, "lr": 1e-5}
+        pd.DataFrame(history).to_parquet(folder / "history.parquet", index=False)
 
     def _evaluate(self, step: Step, folder: Path) -> None:
         count = self.images // 6
