@@ -11,6 +11,7 @@ be shared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -170,11 +171,12 @@ class Faked:
 
     def _diversity(self, step: Step, folder: Path) -> None:
         kernels, orders, labels = ("pixel", "pixel_centred"), ("1", "2", "inf"), ("mean", "overall", *CLASSES)
-        rows = [
-            {"kernel": kernel, "order": order, "label": label, "score": 9 + self.random.normal(), "low": 8.0, "high": 10.0, "n": 1000}
-            for kernel in kernels for order in orders for label in labels
-        ]  # fmt: skip
-        pd.DataFrame(rows).to_parquet(folder / "scores.parquet", index=False)
+        rows = pd.DataFrame(itertools.product(kernels, orders, labels), columns=["kernel", "order", "label"]).assign(
+            n=1000
+        )
+        rows["score"] = 9 + self.random.normal(size=len(rows))
+        rows["low"], rows["high"] = rows["score"] - 0.5, rows["score"] + 0.5
+        rows.to_parquet(folder / "scores.parquet", index=False)
         empty = pd.DataFrame(columns=["measure", "label", "value", "low", "high", "n"])
         empty.to_parquet(folder / "quality.parquet", index=False)
 
