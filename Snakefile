@@ -39,6 +39,7 @@ onstart:
     # One workflow at a time works on an experiment or on a shared result; locks go with the process, however it ends.
     try:
         notes, cancelled = start.begin(WORK, on_cluster=workflow.executor_plugin.name == "slurm")
+        start.forget(STEPS.get((job.rule.name, *job.wildcards)) for job in workflow.dag.needrun_jobs())
     except UserError as error:
         raise WorkflowError(str(error)) from None
     for note in notes:

@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import COPIED, ROOT, TINY, Checkout, would_run
+from dry_run import dry_run
 
 from diversity_spectra.stages import kinds
 
@@ -276,6 +278,35 @@ def test_a_deleted_file_is_made_again_when_something_needs_it(edited: Checkout) 
         for path, content in contents.items():
             path.write_bytes(content)
         edited.snakemake("--cores", "2")  # the report of before
+
+
+def test_a_dry_run_removes_nothing(edited: Checkout) -> None:
+    """Neither of what would be made anew, nor of what lacks a file that something would need."""
+    weights = next(edited.folder.glob("results/cache/finetune/mlp/baseline-*/seed-1/model.safetensors"))
+    content, before = weights.read_bytes(), sorted(edited.folder.glob("results/**/spec.json"))
+    weights.unlink()
+    try:
+        for asked in (["-R", "finetune"], ["--config", "spectra={bootstrap: 9}"]):
+            said = dry_run(edited.folder, "--configfile", TINY, "--logger", "progress", *asked)
+            assert "would run finetune mlp/baseline" in said and "would run spectra mlp/baseline" in said
+        assert sorted(edited.folder.glob("results/**/spec.json")) == before and would_run(edited) == {}
+    finally:
+        weights.write_bytes(content)
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "compare"])
+def test_what_is_asked_for_again_is_made_anew(edited: Checkout, stage: str) -> None:
+    """Every seed of a block, and what lies in two places."""
+    config = yaml.safe_load((ROOT / TINY).read_text())
+    if stage == "evaluate":
+        config["models"] = [{**_mlp(config), "conditions": {}}]
+    (edited.folder / "edit.yaml").write_text(yaml.safe_dump(config))
+    records = "evaluate/mlp/baseline-*/seed-*" if stage == "evaluate" else "compare/tiny-*"
+    start = datetime.now(UTC).isoformat()
+    edited.snakemake("--cores", "1", "--forcerun", stage, "--until", stage, config="edit.yaml")
+    ended = [json.loads(path.read_text())["ended"] for path in edited.folder.glob(f"results/cache/{records}/spec.json")]
+    assert sum(moment > start for moment in ended) == (4 if stage == "evaluate" else 1)
+    assert would_run(edited) == {}
 
 
 def test_a_package_upgrade_is_said_and_runs_nothing_unless_asked(edited: Checkout) -> None:

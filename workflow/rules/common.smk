@@ -17,7 +17,6 @@ try:
         READ = start.texts(workflow.configfiles)
         whole, again = start.asked_again(sys.argv)
         WORK = start.plan(workflow.configfiles, workflow.config_settings.config, again)
-        start.forget(WORK)
         forecast.current = forecast.Forecast(forecast.tasks(WORK.steps))
         ordered = orders(WORK)
         STEPS = {(step.job.kind, *step.wildcards): step for step in WORK.to_do}
@@ -49,6 +48,9 @@ def needs(kind):
 
     def records(wildcards):
         step = STEPS.get((kind, *wildcards))
+        if step and not whole and os.path.exists(step.target):
+            # Its record may be there without its files, or it is to be made anew: a dry run must not remove it to see that.
+            workflow.dag.forcefiles.add(step.target)
         return [need.target for need in step.needs] if step else []
 
     return records

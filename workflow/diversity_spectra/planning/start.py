@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any
 
 from diversity_spectra import provenance
 from diversity_spectra.config import experiments
-from diversity_spectra.jobs import read_record
+from diversity_spectra.jobs import RECORD, read_record
 from diversity_spectra.planning import leftover, upgrades
 from diversity_spectra.planning.lock import claim, hold
-from diversity_spectra.planning.steps import Work
+from diversity_spectra.planning.steps import Step, Work
 from diversity_spectra.settings import typed
 from diversity_spectra.stages import kinds
 
@@ -79,12 +79,13 @@ def asked_again(command: list[str]) -> tuple[bool, set[str]]:
     return whole, forced & set(kinds())
 
 
-def forget(work: Work) -> None:
-    """Remove records of results that lack their files, so that nothing takes them for results."""
-    for step in work.to_do:
-        if step.job.kind not in work.again:
-            with suppress(OSError):
-                Path(step.target).unlink()
+def forget(steps: Iterable[Step | None]) -> None:
+    """Remove the records of what is to be made anew, all seeds of a block and both places, so that no job finds it there."""
+    for step in steps:
+        if step and step.again:
+            places = [step.job.place] if step.job.place else []
+            for folder in [*step.results, *places]:
+                Path(folder, RECORD).unlink(missing_ok=True)
 
 
 def figures(work: Work) -> Iterator[dict[str, Any]]:

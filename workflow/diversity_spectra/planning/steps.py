@@ -25,12 +25,14 @@ class Step:
     """One process of the workflow: a job, or a block of its seeds.
 
     open: folders of those of its results that are still to be made. needs: the open steps that make what it reads.
+    again: all of them are made anew, though they may be there.
     """
 
     job: Job
     seeds: tuple[int, ...] = ()
     open: tuple[str, ...] = ()
     needs: tuple[Step, ...] = ()
+    again: bool = False
 
     @property
     def results(self) -> list[str]:
@@ -108,7 +110,8 @@ class Work:
         for index, (job, seeds) in enumerate(parts):
             folders = tuple(folder for folder in job.results(seeds) if folder in opened.folders.get(index, ()))
             needs = sorted({maker[folder] for folder in opened.read(index, folders) if folder in maker})
-            steps.append(Step(job, seeds, folders, tuple(steps[need] for need in needs if need in opened.folders)))
+            read = tuple(steps[need] for need in needs if need in opened.folders)
+            steps.append(Step(job, seeds, folders, read, index in opened.again))
         return steps
 
     @property
