@@ -54,7 +54,7 @@ def test_execution_touches_nothing() -> None:
 
 
 def test_forbidding_a_download_changes_no_job() -> None:
-    fashion = {"kind": "torchvision", "name": "FashionMNIST", "pool_per_class": 10}
+    fashion = {"kind": "torchvision", "name": "FashionMNIST", "train_per_class": 12, "pool_per_class": 10}
     ood = [{"kind": "torchvision", "name": "KMNIST"}]
     allowed, forbidden = (planned(data={**fashion, "download": download}, ood=ood) for download in (True, False))
     assert {job.out for job in allowed.of_kind("finetune")} == {job.out for job in forbidden.of_kind("finetune")}

@@ -136,7 +136,7 @@ class Config(Settings):
     spectra: Spectra = key(Spectra(), description="measuring weights")
     compare: Compare = key(Compare(), description="comparing conditions")
     report: Report = key(Report(), description="figures and page")
-    packages: list[str] = key([], description="packages whose upgrade makes every result again")
+    packages: list[str] = key([], description="packages whose upgrade makes the results that used them again")
     execution: Execution = key(Execution(), description="devices, threads, batches: never changes a result")
 
     @field_validator("packages")

@@ -6,6 +6,7 @@ Nothing heavy is imported and nothing is run here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from diversity_spectra.augment.job import Augment, DataRecipe
@@ -19,7 +20,7 @@ from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.execution import with_origins
 from diversity_spectra.finetune.job import ChooseRate, Finetune, Network, Pretrain, Recipe, Training, Trial
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
-from diversity_spectra.jobs import Job, RunsJob, items
+from diversity_spectra.jobs import RECORD, Job, RunsJob, items, read_record
 from diversity_spectra.report.job import WriteReport
 from diversity_spectra.seeds import derive_seed
 from diversity_spectra.settings import written
@@ -95,6 +96,22 @@ class Known:
         folders = self.folders.setdefault((job.kind, job.key), [job.out])
         return job if job.place or job.out in folders else job.model_copy(update={"folder": min(folders)})
 
+    def with_origins(self, job: J, packages: list[str], place: str) -> J:
+        """The job with its origins, where it lies. What was made by the very versions that count now keeps its key."""
+        counted = with_origins(job, packages, place)
+        plain = self.find(counted.model_copy(update={"packages": {}}))
+        return plain if not packages or _made_with(plain, counted.packages) else self.find(counted)
+
+
+def _made_with(job: Job, versions: dict[str, str]) -> bool:
+    """Whether results of the job are there, all of them made with these versions as far as they used the packages."""
+    records = [
+        read_record(path.parent) or {}
+        for path in (*Path(job.out).glob(RECORD), *Path(job.out).glob(f"seed-*/{RECORD}"))
+    ]
+    used = [record.get("packages", {}) for record in records if record.get("key") == job.key]
+    return bool(used) and all(made.get(name, version) == version for made in used for name, version in versions.items())
+
 
 @dataclass
 class Plan:
@@ -111,7 +128,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)  # what the user should know before anything runs
 
     def add(self, job: J, place: str = "") -> J:
-        job = self.known.find(with_origins(job, self.config.packages, place))
+        job = self.known.with_origins(job, self.config.packages, place)
         self.jobs.append(job)
         return job
 

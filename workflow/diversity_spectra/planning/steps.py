@@ -14,7 +14,6 @@ from pathlib import Path
 from diversity_spectra.config import Config
 from diversity_spectra.config.experiments import Experiments
 from diversity_spectra.errors import UserError
-from diversity_spectra.execution import with_origins
 from diversity_spectra.jobs import RECORD, Job, canonical, is_there
 from diversity_spectra.planning.plan import Known, Plan, plan
 from diversity_spectra.sweep.job import Told, WriteSweep
@@ -72,7 +71,7 @@ class Work:
             for job in made.jobs:
                 self.jobs[job.out] = _one_of(self.jobs.get(job.out, job), job)
         if experiments.sweep:
-            sweep = _plan_sweep(experiments, self.plans)
+            sweep = _plan_sweep(experiments, self.plans, known)
             self.jobs[sweep.out] = sweep
 
     @property
@@ -186,7 +185,7 @@ def _plan(config: Config, known: Known, sweep: str | None) -> Plan:
         raise UserError(f"experiments.{config.experiment}: {error}" if sweep else str(error)) from None
 
 
-def _plan_sweep(experiments: Experiments, plans: list[Plan]) -> WriteSweep:
+def _plan_sweep(experiments: Experiments, plans: list[Plan], known: Known) -> WriteSweep:
     compared = [made.of_kind("compare")[0] for made in plans]
     told = [
         Told(
@@ -202,4 +201,4 @@ def _plan_sweep(experiments: Experiments, plans: list[Plan]) -> WriteSweep:
         name=experiments.sweep, look=experiments.look, sweep=experiments.sweep, experiments=told,
         tables=[job.out for job in compared],
     )  # fmt: skip
-    return with_origins(job, plans[0].config.packages, "report")
+    return known.with_origins(job, plans[0].config.packages, "report")
