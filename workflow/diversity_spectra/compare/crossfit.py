@@ -352,7 +352,7 @@ def _simulate(
         square_of = member @ residuals**2
         scatter = square_of.sum(axis=1)
         logs = np.log(np.maximum(scatter / (n - 1).sum(), 1e-12) / variance)
-        weight = np.exp(-logs @ noise.smoother.T)
+        weight = np.exp(-noise.shrunk(logs))
         trace = (square_of * weight[:, None]).sum(axis=2) / df * factor / n
         # A single run's own trace cannot be drawn: the pooled one stands in.
         trace = np.where(n > 1, trace, (weight * variance).sum(axis=1)[:, None] / n)

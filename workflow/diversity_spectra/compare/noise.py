@@ -17,14 +17,21 @@ from scipy.special import digamma, polygamma
 class Noise:
     """sd (features,): run-to-run standard deviation. factor (conditions,): a condition's variance over the pooled one.
 
-    df: degrees of freedom of the pooled estimate; 0 where no condition has two runs, and then sd is NaN. smoother
-    (features, features): log variances after shrinkage = smoother @ log variances before, but for a constant.
+    df: degrees of freedom of the pooled estimate; 0 where no condition has two runs, and then sd is NaN. blocks (features,):
+    from 0 on. share (features,): of the distance of a log variance from the mean of its block that shrinkage has kept.
     """
 
     sd: np.ndarray
     factor: np.ndarray
     df: float
-    smoother: np.ndarray
+    blocks: np.ndarray
+    share: np.ndarray
+
+    def shrunk(self, logs: np.ndarray) -> np.ndarray:
+        """Log variances (..., features) as these were shrunk, but for a constant."""
+        member = np.eye(self.blocks.max() + 1)[self.blocks]
+        mean = (logs @ member / member.sum(axis=0)) @ member.T
+        return mean + self.share * (logs - mean)
 
 
 def fit(values: np.ndarray, group: np.ndarray, blocks: np.ndarray) -> Noise:
@@ -38,14 +45,18 @@ def fit(values: np.ndarray, group: np.ndarray, blocks: np.ndarray) -> Noise:
     runs = float(df.max(initial=0))
     # Differences in the last digits are rounding, not noise.
     floor = (1e-10 * np.abs(np.nan_to_num(values)).max(axis=0, initial=0.0)) ** 2
+    blocks = np.unique(blocks, return_inverse=True)[1]
+    share = np.ones(len(blocks))
     for _ in range(2):  # the second pass weights conditions by what the first found
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = np.where(df > 0, (square / factor[:, None]).sum(axis=0) / df, np.nan)
             variance = np.where(variance > floor, variance, np.nan)
-        variance, smoother = _shrink_blocks(variance, df, blocks)
+        for members in (blocks == block for block in range(blocks.max(initial=-1) + 1)):
+            logs, share[members] = shrink(np.log(variance[members]), df[members])
+            variance[members] = np.exp(logs)
         standard = np.nan_to_num(residuals / np.sqrt(variance * factor[group, None]))
         factor = _factors(square / variance, freedom, effective_dimension(standard, runs))
-    return Noise(np.sqrt(variance), factor, runs, smoother)
+    return Noise(np.sqrt(variance), factor, runs, blocks, share)
 
 
 def effective_dimension(residuals: np.ndarray, df: float) -> float:
@@ -101,17 +112,6 @@ def _within(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarr
         square[index] = (np.where(finite, centred, 0.0) ** 2).sum(axis=0)
         freedom[index] = np.maximum(count - 1, 0)
     return residuals, square, freedom
-
-
-def _shrink_blocks(variance: np.ndarray, df: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances shrunk within blocks, and the smoother that does so on the log scale."""
-    shrunk, smoother = variance.copy(), np.eye(len(variance))
-    for block in np.unique(blocks):
-        members = np.flatnonzero(blocks == block)
-        logs, share = shrink(np.log(variance[members]), df[members])
-        shrunk[members] = np.exp(logs)
-        smoother[np.ix_(members, members)] = np.diag(share) + (1 - share)[:, None] / len(members)
-    return shrunk, smoother
 
 
 def _factors(relative: np.ndarray, freedom: np.ndarray, dimension: float) -> np.ndarray:
