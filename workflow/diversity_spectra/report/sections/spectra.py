@@ -244,7 +244,17 @@ def layers(material: Material, model: str) -> Drawing:
         ax.set_facecolor(FAINT)
         dense = shift.size > DENSE
         edge = 0.4 if len(depth) <= 20 and not dense else 0
-        sns.heatmap(shift, ax=ax, cmap="vlag", norm=norm, cbar=False, linewidths=edge, rasterized=dense)
+        sns.heatmap(
+            shift,
+            ax=ax,
+            cmap="vlag",
+            norm=norm,
+            cbar=False,
+            linewidths=edge,
+            rasterized=dense,
+            xticklabels=False,
+            yticklabels=False,
+        )
         place_y, place_x = np.nonzero(wide["q"].reindex(index=order, columns=names).to_numpy() < material.level)
         ax.scatter(place_x + 0.5, place_y + 0.5, s=4, color=INK, linewidths=0, rasterized=dense)
         title = measure_name(name, matrix)
