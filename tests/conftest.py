@@ -29,10 +29,12 @@ class Checkout:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def run(self, *command: str, check: bool = True, **options: object) -> subprocess.CompletedProcess:
+    def run(
+        self, *command: str, check: bool = True, package: Path | None = None, **options: object
+    ) -> subprocess.CompletedProcess:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(self.folder / "workflow"),
+            "PYTHONPATH": str(package or self.folder / "workflow"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         done = subprocess.run(

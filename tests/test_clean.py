@@ -100,6 +100,13 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     assert "No locks available" in capsys.readouterr().err
 
 
+def test_what_cannot_be_read_of_a_dead_workflow_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(lock.MAKERS, "closed-1.json").mkdir(parents=True)  # opening it fails, as for a file of another user's alone
+    lock.claim("mine", {"finetune/x"})
+    assert [path.is_dir() for path in lock.MAKERS.glob("closed-*")] == [True]
+
+
 def test_a_cache_that_is_only_read_needs_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lock.claim("mine", set())

@@ -171,6 +171,16 @@ def test_conditions_have_readable_names() -> None:
     assert "synthetic-replaced-0.5" in names
 
 
+def test_names_fit_a_path_and_are_those_of_one_condition(tiny: dict) -> None:
+    levels = {"gaussian_noise": 0.1234567, "resized_crop": 0.1234567, "random_erasing": 0.1234567, "rotation": 12.34567}
+    levels |= {"color_jitter": 0.1234567, "randaugment": 9, "augmix": 3}
+    combined = [{"augmentation": levels}, {"augmentation": levels, "dropout": 0.1}]
+    tiny["models"][1]["conditions"] = {"dropout": {"rates": [0.1234561, 0.1234562]}, "combinations": combined}
+    names = [condition.name for condition in parse(tiny).models[1].expanded()]
+    assert names[1:3] == ["dropout-0.1234561", "dropout-0.1234562"]
+    assert len({*names}) == 5 and max(map(len, names)) == 120
+
+
 def test_factors_of_the_recipe_are_worked_out(tiny: dict) -> None:
     asked = {"steps": [0.5, 0.001], "lr": [2.0], "label_smoothing": [0.1]}
     tiny["models"][1]["conditions"] = {"optimisation": asked}

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
 from diversity_spectra.errors import UserError
+from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.files import sha256
 from diversity_spectra.finetune import layerwise, models, training
 from diversity_spectra.finetune.images import Images
@@ -32,6 +33,7 @@ from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Training
 from diversity_spectra.finetune.pretrain import pretrain, quarter_turns
 from diversity_spectra.jobs import canonical
 from diversity_spectra.resume import Resume
+from diversity_spectra.spectra.job import Analyse
 
 RECIPE = Training(steps=30, batch_size=8, lr=1e-3, dropout=0.3, dropout_where="blocks", weight_decay=0.5)
 
@@ -82,6 +84,7 @@ def test_a_run_learns_and_is_recorded(workdir: Path) -> None:
     assert not Path("results/cache/.resume").exists() or not any(Path("results/cache/.resume").iterdir())
     spec = json.loads(Path("out/seed-0/spec.json").read_text())
     assert spec["seed"] == 0 and spec["device"] == "cpu" and spec["outputs"]["model.safetensors"]
+    assert spec["threads"] == 1, "their number changes the last bits"
 
 
 def test_a_result_does_not_depend_on_its_block(workdir: Path) -> None:
@@ -98,6 +101,18 @@ def test_finished_seeds_are_kept_when_others_are_added(workdir: Path) -> None:
     train("out", 0, 1)
     assert Path("out/seed-0/spec.json").read_text() == before, "its start and end are the earlier ones"
     assert Path("out/seed-1/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "spectra"])
+def test_a_block_that_fails_keeps_the_runs_before(workdir: Path, capsys: pytest.CaptureFixture, stage: str) -> None:
+    train("out", 0, 1, 2)
+    weights = Path("out/seed-2/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    shared = {"name": "mlp/x", "runs": "out", "folder": "made"}
+    jobs = {"evaluate": Evaluate(network=MLP, sets={"test": "train"}, **shared), "spectra": Analyse(**shared)}
+    assert main([stage, "--job", canonical(jobs[stage].spec), "--seeds", "0", "1", "2"]) == 2
+    assert "seed-2/model.safetensors is damaged" in capsys.readouterr().err
+    assert sorted(path.parent.name for path in Path("made").glob("*/spec.json")) == ["seed-0", "seed-1"]
 
 
 class Watch:
@@ -352,6 +367,21 @@ def test_a_damaged_state_is_ignored_and_named(workdir: Path, caplog: pytest.LogC
     (folder / "state-0.pt").write_bytes(b"PK\x03\x04 nonsense")
     assert train("out", 0) == 0
     assert "damaged and ignored" in caplog.text
+
+
+def test_no_damage_of_a_state_is_loaded(workdir: Path) -> None:
+    """torch reads a file with a flipped bit as other weights, and any object that a file holds."""
+    resume = Resume("key", "state", 1.0)
+    state = {"step": 3, "model": {"weight": torch.randn(30, 30)}}
+    resume.save(state)
+    whole = resume.path.read_bytes()
+    for position in np.linspace(0, len(whole) - 1, 80).astype(int):
+        resume.path.write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
+        found = resume.load()
+        assert found is None or (found["step"] == 3 and torch.equal(found["model"]["weight"], state["model"]["weight"]))
+    for other in ([1], {"key": "key"}, {"step": 3}):
+        torch.save(other, resume.path)
+        assert resume.load() is None
 
 
 def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import os
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from PIL import Image
 from test_plan import planned
 
 from diversity_spectra import __version__, provenance
+from diversity_spectra.contents import fingerprint
 from diversity_spectra.data.job import ImageFolder, Prepare
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import check_origins, publish, with_origins
+from diversity_spectra.jobs import digest
 from diversity_spectra.provenance import code_digest
 from diversity_spectra.stages import STAGES
 
@@ -103,6 +107,24 @@ def test_an_empty_text_in_a_format_is_nothing() -> None:
     assert provenance._plain(here) == provenance._plain(there)
 
 
+def test_every_python_sees_the_same_code() -> None:
+    """The digest that Python 3.11, 3.12 and 3.13 gave; their `ast.dump` differs."""
+    source = """
+        @dataclass(frozen=True)
+        class A(B, metaclass=C):
+            x: int = 1
+            async def f(self, a, /, b=2, *args, c: int = 3, **others) -> int:
+                async with a as b, c: yield f"{a!r:>{b}} {c:{b}.{x}}" "z", rb"\\x"
+        match point:
+            case {"x": [1, *rest], **more} if (n := len(rest)) > 1: del more[::2, ...]
+            case A(x=0) | None: raise E from None
+        try: lambda *, k=1j: not -k ** 2
+        except* (E, F) as error: global g
+        finally: g = [*a, {**b}, {i for i in range(3) if i}, *(yield)]
+    """
+    assert digest(provenance._plain(ast.parse(textwrap.dedent(source)))) == "6adfa912bb76"
+
+
 @pytest.mark.parametrize(
     ("stage", "file", "change"),
     [
@@ -188,6 +210,26 @@ def job(tmp_path: Path, package: Path) -> Prepare:
         Image.new("RGB", (8, 8)).save(tmp_path / "tree" / name / "0.png")
     source = ImageFolder(kind="image_folder", path=str(tmp_path / "tree"), image_size=8)
     return with_origins(Prepare(source=source, split="train", folder=str(tmp_path / "made")), ["numpy"])
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `cp -p`, `rsync -t` and unzip do; with digests that are remembered. What the reader leaves out does not count."""
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "tree/cat/a.png"
+    picture.parent.mkdir(parents=True)
+    seen = []
+    for content in (b"one", b"two", b"one"):
+        (tmp_path / "other.png").write_bytes(content)
+        os.utime(tmp_path / "other.png", (1e9, 1e9))
+        shutil.copy2(tmp_path / "other.png", picture)
+        seen += [fingerprint("tree", "data.path", images=True) for _ in range(2)]
+    assert seen[0] == seen[1] == seen[4] != seen[2] == seen[3]
+    (tmp_path / "tree/.cache").mkdir()
+    for name in (".cache/b.png", "cat/.b.png", "cat/Thumbs.db"):
+        (tmp_path / "tree" / name).write_bytes(b"other")
+    assert fingerprint("tree", "data.path", images=True) == seen[0]
 
 
 def _code(folder: Path) -> None:

@@ -333,6 +333,15 @@ def test_a_snakemake_of_another_environment_is_refused(tmp_path: Path) -> None:
     assert "lacks timm: run `make env`" in done.stdout and "Traceback" not in done.stdout
 
 
+def test_a_copy_runs_its_own_code(tmp_path: Path) -> None:
+    """Though the environment is installed from another checkout."""
+    copied = copy_checkout(tmp_path / "copy")
+    module = copied.folder / "workflow/diversity_spectra/stages.py"
+    module.write_text(module.read_text() + 'import sys; print("code of the copy", file=sys.stderr)\n')
+    done = copied.snakemake("-n", package=ROOT / "workflow")
+    assert "code of the copy" in done.stderr
+
+
 def test_a_command_says_which_checkout_it_is_of(tmp_path: Path) -> None:
     copied = copy_checkout(tmp_path / "copy")
     done = subprocess.run(

@@ -137,7 +137,9 @@ class Config(Settings):
     compare: Compare = key(Compare(), description="comparing conditions")
     report: Report = key(Report(), description="figures and page")
     packages: list[str] = key([], description="packages whose upgrade makes the results that used them again")
-    execution: Execution = key(Execution(), description="devices, threads, batches: never changes a result")
+    execution: Execution = key(
+        Execution(), description="devices, threads, batches: last bits of a result at most, so nothing is made again"
+    )
 
     @field_validator("packages")
     @classmethod
