@@ -131,7 +131,7 @@ CONFIG_EDITS: dict[str, tuple[ConfigEdit, dict[str, int]]] = {
     ),
     "the versions that are installed count, the orders of the scores do not": (
         lambda c: (c.update(packages=["numpy"]), c["diversity"].update(orders=["2", "1"])),
-        {},
+        {"report": 1},  # which shows the configuration
     ),
     "add a corruption": (
         lambda c: c["ood"][1]["corruptions"].append("contrast"),

@@ -22,6 +22,6 @@ def notes(work: Work) -> list[str]:
                 found[package, version] += 1
     return [
         f"{count} results were made with {package} {version}, installed is {installed[package]}: they are kept"
-        f" (`packages: [{package}]` in the configuration makes them again)"
+        + (f" (`packages: [{package}]` in the configuration makes them again)" if package != "python" else "")
         for (package, version), count in sorted(found.items())
     ]
