@@ -465,19 +465,21 @@ def test_what_the_metric_predicts_is_said() -> None:
         for benefit in ("ood_accuracy", "calibration")
     ]
     table = pd.DataFrame(rows, columns=["scope", "predictor", "benefit", "correlation", "low", "high", "n"])
-    table["q"] = [0.5, 0.5, 0.03, 0.04]
+    table["p"] = [0.5, 0.5, 0.03, 0.04]
     conditions = pd.DataFrame({"model": ["mlp"]})
 
     def said(table: pd.DataFrame) -> str:
         return metric.prediction(Material({"conditions": conditions, "validation": table}), "mlp")
 
-    assert "9 conditions" in said(table) and "cannot for gain in accuracy" in said(table)
+    assert "9 kinds of data" in said(table) and "cannot be told from 0 for gain in accuracy" in said(table)
     assert "Of 4 correlations" in said(table) and "shift of mean alpha and gain in accuracy" in said(table)
-    one = table.assign(correlation=0.1, low=0.01, high=0.4, q=0.2)  # its own interval excludes 0, one of many
+    one = table.assign(correlation=0.1, low=0.01, high=0.4, p=0.2)  # its own interval excludes 0, one of many
     assert "No predictor" in said(one)
-    one.loc[1, ["correlation", "low", "high", "q"]] = 0.8, 0.5, 0.9, 0.01
+    one.loc[1, ["correlation", "low", "high", "p"]] = 0.8, 0.5, 0.9, 0.01
     assert "can be told from 0 for gain in calibration on the test set (0.80 [0.50, 0.90]) and cannot for" in said(one)
-    assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, n=2)).startswith("With 2 conditions")
+    assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, p=np.nan, n=2)).startswith(
+        "With 2 kinds of data"
+    )
 
 
 def test_conditions_run_from_weak_to_strong() -> None:

@@ -232,7 +232,7 @@ METRIC = {
     "mean_alpha_shift": Column(
         "1",
         "shift of `alpha` of `W`, mean over layers of 50 eigenvalues or more, the classifier left out",
-        "compare.metric.mean_alpha",
+        "compare.metric.alpha_by_run",
     ),
     "{id,natural,corruption}_accuracy_gain{,_low,_high}": Column(
         "share",
@@ -254,23 +254,28 @@ VALIDATION = {
     "model": MODEL,
     "scope": Column(
         "",
-        "`data`: conditions with another training set; `all`: every trained condition",
+        "`data`: kinds with another training set; `all`: every trained kind; combinations are in neither",
         "compare.validation.validation_table",
     ),
     "predictor": Column("", "a column of the table `metric`", "compare.validation.validation_table"),
     "benefit": Column("", "`ood_accuracy`, `id_accuracy` or `calibration`", "compare.validation.validation_table"),
     "correlation": Column(
         "-1 to 1",
-        "Spearman's, over conditions, of the predictor with the gain in the benefit",
-        "compare.relation.rank_correlation",
+        "Spearman's, over kinds (means over their strengths), of the predictor in one half of the runs with the benefit in the "
+        "other; mean over ten halves",
+        "compare.validation.searched",
     ),
     "{low,high}": Column(
-        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.relation.rank_correlation"
+        "-1 to 1",
+        "its interval at 1 - level, alone and not corrected; empty below 5 kinds",
+        "compare.relation.rank_interval",
     ),
-    "n": Column("conditions", "conditions where both are known", "compare.validation.validation_table"),
-    "p": Column("0 to 1", "of the correlation, two-sided", "compare.relation.rank_correlation"),
-    "q": Column(
-        "0 to 1", "p after Benjamini and Hochberg over the scope's rows", "compare.validation.validation_table"
+    "n": Column("kinds", "kinds of which both are known", "compare.validation.validation_table"),
+    "p": Column(
+        "0 to 1",
+        "permutation of the kinds' benefits, against the largest correlation of all predictors of the scope in one division of the "
+        "runs: corrected for that search",
+        "compare.validation.searched",
     ),
 }
 RELATION = {

@@ -74,11 +74,15 @@ def by_run(evaluation: pd.DataFrame, score: str) -> pd.DataFrame:
     return scores.assign(ood=scores[["natural", "corruption"]].mean(axis=1))
 
 
+def benefits_by_run(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Every one of `BENEFITS` of each run (condition, seed)."""
+    scores = {score: sign * by_run(evaluation, score) for score, sign in SIGNS.items()}
+    return pd.DataFrame({name: scores[score][kind] for name, (score, kind) in BENEFITS.items()})
+
+
 def benefits(evaluation: pd.DataFrame, conditions: list[str]) -> Benefits:
     """Benefits of one model's conditions."""
-    evaluation = evaluation[evaluation["condition"].isin(conditions)]
-    scores = {score: sign * by_run(evaluation, score) for score, sign in SIGNS.items()}
-    per_run = pd.DataFrame({name: scores[score][kind] for name, (score, kind) in BENEFITS.items()})
+    per_run = benefits_by_run(evaluation[evaluation["condition"].isin(conditions)])
     group = per_run.index.get_level_values("condition").map(conditions.index).to_numpy(dtype=int)
     values = per_run.to_numpy(dtype=float)
     mean, count = group_means(values, group, len(conditions))

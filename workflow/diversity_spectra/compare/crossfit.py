@@ -109,15 +109,10 @@ def shifts(
     of a single run has no variance of its own: the pooled one stands in.
     """
     seeds = Seeds.of(np.arange(len(group)) if seed is None else seed, group)
-    groups = int(group.max()) + 1
-    n = np.bincount(group, minlength=groups)
-    mean = np.stack([values[group == index].mean(axis=0) for index in range(groups)])
-    residuals = values - mean[group]
-    trace = np.bincount(group, weights=(residuals**2).sum(axis=1), minlength=groups) / np.maximum(n - 1, 1)
-    trace = np.where(n > 1, trace, values.shape[1])
+    n = np.bincount(group)
+    mean, residuals, trace, common = _within(values, group, seeds)
     vectors = mean[1:] - mean[0]
     plain = vectors @ vectors.T
-    common = seeds.common(residuals)
     unbiased = plain - seeds.of_shifts(trace / n, common)
     share = np.clip(common / np.average(trace, weights=n), 0.0, MOST_SHARED)
     inflate = np.sqrt(n / np.maximum(n - 1, 1) / noise.factor)
@@ -128,6 +123,25 @@ def shifts(
     excess = trace_square * seeds.of_shifts(noise.factor / n, share)
     simulated = _simulate(vectors, pool, n, noise, seeds, float(share), draws, rng)
     return Shifts(vectors, plain, unbiased, n[1:], int(n[0]), spread, excess, *simulated)
+
+
+def unbiased_products(values: np.ndarray, group: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """`unbiased` of `shifts` alone."""
+    seeds = Seeds.of(seed, group)
+    mean, _, trace, common = _within(values, group, seeds)
+    vectors = mean[1:] - mean[0]
+    return vectors @ vectors.T - seeds.of_shifts(trace / np.bincount(group), common)
+
+
+def _within(
+    values: np.ndarray, group: np.ndarray, seeds: Seeds
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Means (C + 1, features), residuals (runs, features), their traces (C + 1,), and that of what seeds share."""
+    n = np.bincount(group)
+    mean = np.stack([values[group == index].mean(axis=0) for index in range(len(n))])
+    residuals = values - mean[group]
+    trace = np.bincount(group, weights=(residuals**2).sum(axis=1)) / np.maximum(n - 1, 1)
+    return mean, residuals, np.where(n > 1, trace, values.shape[1]), seeds.common(residuals)
 
 
 def cosines(gram: np.ndarray) -> np.ndarray:

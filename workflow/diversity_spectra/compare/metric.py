@@ -26,7 +26,7 @@ SCORE_FREEDOM = 4  # degrees of freedom of their Student quantile: those of the 
 def metric_table(
     features: Features, shift: Shifts, gains: Benefits, diversity: pd.DataFrame, alpha: pd.Series, options: Options
 ) -> pd.DataFrame:
-    """One row per condition but the baseline. alpha: of `mean_alpha`.
+    """One row per condition but the baseline. alpha: of `alpha_by_run`.
 
     <family>_equivalent (low, high): strength on the family's path nearest to the condition's shift; <family>_residual:
     share of the squared shift that lies off the path there; <family>_beyond: the nearest point is the strongest
@@ -35,7 +35,7 @@ def metric_table(
     dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other;
     length_along_weight_decay: likewise. length: of the whole shift, 0 where it is no longer than its noise. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
     efficiency_<kernel>: length_along_dropout / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
-    mean_alpha_shift: of `mean_alpha`, from the baseline. <benefit>_gain: over the baseline.
+    mean_alpha_shift: mean of `alpha_by_run`, from the baseline's. <benefit>_gain: over the baseline.
     """
     conditions = features.conditions.iloc[1:].reset_index(drop=True)
     families = conditions["family"].to_numpy()
@@ -70,6 +70,7 @@ def metric_table(
     _add_interval(table, "length_along_weight_decay", drawn, options.level)
     table["length"] = np.sqrt(np.maximum(np.diagonal(shift.unbiased), 0.0))
     _add_diversity(table, drawn_gain, diversity, features.conditions["training_set"].iloc[0], options)
+    alpha = alpha.groupby("condition").mean()
     table["mean_alpha_shift"] = table["condition"].map(
         alpha - alpha.get(features.conditions["condition"].iloc[0], np.nan)
     )
@@ -198,17 +199,17 @@ def _add_diversity(
         _add_interval(table, f"efficiency_{kernel}", drawn_gain / (safe + spread * t), options.level)
 
 
-def mean_alpha(spectra: pd.DataFrame) -> pd.Series:
-    """alpha of W by condition: mean over layers, then over runs; NaN where a run has no such layer.
+def alpha_by_run(spectra: pd.DataFrame) -> pd.Series:
+    """alpha of W of every run (condition, seed) of which a layer could be fitted: mean over layers.
 
-    Of layers that could be fitted in every run, but for the last, the classifier, and those of fewer than
+    Of layers that could be fitted in all of these, but for the last, the classifier, and those of fewer than
     `FITTED` eigenvalues: alpha of ten eigenvalues varies from run to run by half of alpha - 1, and would carry the mean.
     """
     rows = without_failed_fits(spectra[(spectra["matrix"] == "W") & (spectra["depth"] < spectra["depth"].max())])
     if "num_evals" in rows:
         rows = rows[rows["num_evals"].astype(float) >= FITTED]
-    wide = rows.pivot_table(index=["condition", "seed"], columns="layer", values="alpha", dropna=False)
-    return wide.dropna(axis=1).mean(axis=1).groupby("condition").mean()
+    wide = rows.pivot_table(index=["condition", "seed"], columns="layer", values="alpha")
+    return wide.dropna(axis=1).mean(axis=1)
 
 
 def weighted_vendi(quality: pd.DataFrame | None, training_sets: pd.Series, baseline: str) -> pd.DataFrame:

@@ -79,12 +79,17 @@ def rank_correlation(
     estimate = float(ranks[:, 0] @ ranks[:, 1] / size)
     if n < 5 + taken:
         return estimate, np.nan, np.nan, np.nan
-    r = np.clip(estimate, -1 + n**-2, 1 - n**-2)
+    return estimate, *rank_interval(estimate, n, level, taken)
+
+
+def rank_interval(estimate: float, n: int, level: float, taken: int = 0) -> tuple[float, float, float]:
+    """Interval and two-sided p of Spearman's correlation over n units, `taken` others partialled out: see `rank_correlation`."""
+    r = np.clip(estimate, -1 + 1 / n**2, 1 - 1 / n**2)
     error = np.sqrt((1 + r**2 / 2) / (n - 3 - taken))
     half = stats.norm.ppf(1 - level / 2) * error
     low, high = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
     p = 2 * stats.norm.sf(abs(np.arctanh(r)) / np.sqrt(1 / (n - 3 - taken)))
-    return estimate, float(min(low, estimate)), float(max(high, estimate)), float(p)
+    return float(min(low, estimate)), float(max(high, estimate)), float(p)
 
 
 def _slope(pair: np.ndarray, level: float) -> tuple[float, float, float, float]:

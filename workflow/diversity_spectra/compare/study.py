@@ -9,12 +9,13 @@ import pandas as pd
 
 from diversity_spectra.compare import claims
 from diversity_spectra.compare.alignment import alignment_table
-from diversity_spectra.compare.benefits import benefits
+from diversity_spectra.compare.benefits import benefits, benefits_by_run
 from diversity_spectra.compare.beyond import beyond_table
 from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.features import STANDS_FOR, Features, collect, copies, of_kind, select
+from diversity_spectra.compare.halves import halves
 from diversity_spectra.compare.layer_tables import layer_tables
-from diversity_spectra.compare.metric import mean_alpha, metric_table, weighted_vendi
+from diversity_spectra.compare.metric import alpha_by_run, metric_table, weighted_vendi
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.relation import relation_table
@@ -88,14 +89,15 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
         )
         result["beyond"] = beyond_table(shift, conditions.iloc[1:], options)
         result["alignment"] = alignment_table(standard, features.group, conditions.iloc[1:], shift, options)
-        result["metric"] = metric_table(
-            features, shift, gains, tables["diversity"], mean_alpha(tables["spectra"]), options
-        )
+        alpha = alpha_by_run(tables["spectra"])
+        result["metric"] = metric_table(features, shift, gains, tables["diversity"], alpha, options)
         plain = conditions["training_set"].iloc[0]
         weighted = weighted_vendi(tables.get("quality"), conditions["training_set"].iloc[1:], plain)
         result["metric"][list(weighted)] = weighted.to_numpy()
         result["relation"] = relation_table(result["metric"], tables["runs"], plain, options)
-        result["validation"] = validation_table(result["metric"], plain, options)
+        scores = benefits_by_run(tables["evaluation"])
+        parts = halves(result["metric"], features, standard, scores, alpha, options)
+        result["validation"] = validation_table(result["metric"], parts, plain, options)
         for name in ("controls", "alignment", "beyond", "metric"):
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())

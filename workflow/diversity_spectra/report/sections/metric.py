@@ -153,12 +153,13 @@ def metric(material: Material, model: str) -> Drawing:
     kinds = number_key(conditions, numbers)
     family_legend(figure, material.palette, material.families(model), baseline=False, numbers=kinds)
     scope = validation[validation["scope"] == "data"] if len(validation) else validation
-    count = f"{int(scope['n'].max())} conditions with other data than the baseline" if len(scope) else "conditions"
+    count = counted([int(scope["n"].max())], "kind") if len(scope) else "kinds"
     caption = (
         f"Does the metric predict the benefit? Each mark is a condition with the {material.confidence} intervals of "
         "both numbers; benefits are gains over the baseline. Above each panel: Spearman's rank correlation with its "
-        f"interval, over the {count} (filled marks; hollow: regularisers{NUMBERS if numbers else ''}). A predictor "
-        "explains where its interval excludes 0; compare the metric (left) with diversity alone and with mean alpha alone."
+        f"interval and p, over n = {count} of data (filled marks; hollow: regularisers{NUMBERS if numbers else ''}): a kind "
+        "counts once, with the mean over its strengths, and predictor and benefit are from different runs. p is corrected "
+        "for all predictors that were tried; compare the metric (left) with diversity alone and with mean alpha alone."
     )
     return Drawing(caption, figure)
 
@@ -187,9 +188,10 @@ def _correlation(validation: pd.DataFrame, predictor: str, benefit: str) -> str:
         (validation["scope"] == "data") & (validation["predictor"] == predictor) & (validation["benefit"] == benefit)
     ]
     if rows.empty or not np.isfinite(rows["correlation"].iloc[0]):
-        return "rank correlation: too few conditions"
+        return "rank correlation: too few kinds"
     row = rows.iloc[0]
-    return f"rank corr. {interval(row['correlation'], row['low'], row['high'], 2)}, n = {int(row['n'])}"
+    numbers = interval(row["correlation"], row["low"], row["high"], 2)
+    return f"rank corr. {numbers}\np {probability(row['p'])}, n = {int(row['n'])}"
 
 
 def gains(material: Material, model: str) -> Table:
@@ -226,7 +228,7 @@ def _interval(row: dict, name: str, digits: int) -> str:
 
 
 def validation(material: Material, model: str) -> Table:
-    """Rank correlation of every predictor with every benefit."""
+    """Rank correlation of every predictor with every benefit, with its corrected p."""
     table = material.table("validation", model)
     if table.empty:
         return Table([], [])
@@ -235,28 +237,28 @@ def validation(material: Material, model: str) -> Table:
     rows = []
     for predictor, group in table.groupby("predictor", sort=False):
         known = group.drop_duplicates("benefit").set_index("benefit")
-        cells = [interval(*known.loc[name, ["correlation", "low", "high"]].astype(float), 2) for name in benefits]
+        cells = [_with_p(known.loc[name]) for name in benefits]
         rows.append([_predictor(str(predictor)), *cells, str(int(group["n"].max()))])
-    return Table(["predictor", *map(_benefit, benefits), "conditions"], rows)
+    return Table(["predictor", *map(_benefit, benefits), "kinds"], rows)
 
 
 def prediction(material: Material, model: str) -> str:
-    """Whether the metric predicts a benefit, and what predicts best, over conditions with other data."""
+    """Whether the metric predicts a benefit, and what predicts best, over kinds of other data."""
     table = material.table("validation", model)
     if table.empty:
         return ""
     table = table[table["scope"] == "data"]
-    known = table[table["low"].notna()]
+    known = table[table["p"].notna()]
     if known.empty:
-        return f"With {counted([table['n'].max()], 'condition')} with other data than the baseline it cannot be said."
-    clear = known["q"] < material.level if "q" in known else (known["low"] > 0) | (known["high"] < 0)
+        return f"With {counted([table['n'].max()], 'kind')} of data it cannot be said."
+    clear = known["p"] < material.level
     own = known["predictor"] == "length_along_dropout"
     seen, unseen = ([_correlated(row) for _, row in known[own & side].iterrows()] for side in (clear, ~clear))
     parts = [f"can be told from 0 for {listing(seen)}"] * bool(seen)
-    parts += [f"cannot for {listing(unseen)}"] * bool(unseen)
+    parts += [f"cannot {'' if seen else 'be told from 0 '}for {listing(unseen)}"] * bool(unseen)
     text = (
-        f"Over {counted([known['n'].max()], 'condition')} with other data than the baseline, the rank correlation of the length "
-        f"along dropout, corrected for the number tried, {' and '.join(parts) or 'is not known'}. "
+        f"Over {counted([known['n'].max()], 'kind')} of data, the rank correlation of the length along dropout in one half of "
+        f"the runs with a benefit in the other, corrected for the predictors tried, {' and '.join(parts) or 'is not known'}. "
     )
     if not clear.any():
         return f"{text}No predictor has a correlation that can be told from 0 ({len(known)} were tried)."
@@ -265,6 +267,11 @@ def prediction(material: Material, model: str) -> str:
         f"{text}Of {len(known)} correlations that were tried, the largest that passes the correction is that between "
         f"{_predictor(best['predictor'])} and {_correlated(best)}."
     )
+
+
+def _with_p(row: pd.Series) -> str:
+    numbers = interval(*row[["correlation", "low", "high"]].astype(float), 2)
+    return numbers if np.isnan(row["p"]) else f"{numbers}, p {probability(row['p'])}"
 
 
 def _correlated(row: pd.Series) -> str:
