@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
@@ -33,6 +34,15 @@ KEYED = re.compile(r".+-[0-9a-f]{12}")  # the name of a result's folder
 IN_CACHE = re.compile(rf"^{CACHE}/([^/]+)/.*-([0-9a-f]{{12}})(?=/|$)")
 WEIGHTS = "model.safetensors"
 IMAGE_SET = ("images.npy", "labels.npy", "manifest.parquet", "meta.json")
+
+
+@cache
+def processor() -> str:
+    """Name of this machine's processor: last digits of a result may depend on it."""
+    with suppress(OSError):
+        if found := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return found[1]
+    return platform.processor() or platform.machine()
 
 
 class Read:
@@ -117,11 +127,12 @@ class Job(Settings):
 
     @property
     def spec(self) -> dict:
-        """The job as it stands in files and records."""
+        """The job as it stands in files and records, with the processor of the machine that writes it."""
         settings = self.model_dump(mode="json", include=set(self.setting_names()))
         return {
             "stage": self.kind, "name": self.name, "key": self.key, "code": self.code, "settings": settings,
             "inputs": self.inputs, "counted": self.packages, "contents": self.contents, "out": self.out,
+            "machine": processor(),
         }  # fmt: skip
 
     def results(self, seeds: Iterable[int] = ()) -> list[str]:

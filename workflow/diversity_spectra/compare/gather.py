@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diversity_spectra.compare.job import Gather
 from diversity_spectra.execution import add_job, publish, read_job
+from diversity_spectra.jobs import read_record
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
             depth = {layer: position for position, layer in enumerate(summary.pop("layers"))}
             kappas = summary.pop("kappas")
             summary["dropout_places"] = ", ".join(summary["dropout_places"])
-            runs.append({**identity, **summary, "folder": run.finetune})
+            runs.append({**identity, **summary, **made_by(read_record(run.finetune) or {}), "folder": run.finetune})
             evaluation.append(_labelled(pd.read_parquet(metrics), identity))
             rows = _labelled(pd.read_parquet(rows), identity)
             rows.insert(4, "depth", [_of_layer(layer, depth, -1) for layer in rows["layer"]])
@@ -40,6 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
         pd.DataFrame(runs).to_parquet(result.folder / "runs.parquet", index=False)
         pd.concat(evaluation, ignore_index=True).to_parquet(result.folder / "evaluation.parquet", index=False)
         pd.concat(spectra, ignore_index=True).to_parquet(result.folder / "spectra.parquet", index=False)
+
+
+def made_by(record: dict) -> dict[str, str | bool]:
+    """What trained a run, as its record says; empty where it does not."""
+    names = {name: str(record.get(name) or "") for name in ("device", "machine")}
+    return {**names, "torch": record.get("packages", {}).get("torch", ""), "starts_job": bool(record.get("startup"))}
 
 
 def _of_layer(layer: str, known: dict, other: float) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from diversity_spectra.compare.places import apart
 from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, family_legend, log_ticks
@@ -14,6 +15,8 @@ from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import counted, fixed, listing
 
 LEARNT = 0.1  # of the way from chance to 1: below it a network has learnt next to nothing
+NAMED = 6  # conditions that a warning lists
+PLACE_WORDS = {"device": "device", "machine": "processor", "torch": "version of torch"}
 CONVERGED = 0.5  # of the same way, in training: below it training ended long before its end
 
 
@@ -38,9 +41,12 @@ def outcomes(material: Material, model: str) -> pd.DataFrame:
 
 
 def warnings(material: Material) -> list[str]:
-    """A sentence for every network of which the numbers say little, since it or some of its conditions have not learnt."""
+    """A sentence for every network of which the numbers say little, since it or some of its conditions have not learnt, or
+    were made in another place than the baseline.
+    """
     said = []
     for model in material.models:
+        said += _elsewhere(material, model)
         runs = outcomes(material, model)
         means = runs.groupby(["family", "condition"], sort=False)[["train_accuracy", "test_accuracy"]].mean()
         scaled = learnt(means, material.classes) if material.classes > 1 else means * np.nan
@@ -66,6 +72,22 @@ def warnings(material: Material) -> list[str]:
                 f"{model} has learnt next to nothing under {listing(ruined)}: their shifts are those of a network that no "
                 "longer does its task."
             )
+    return said
+
+
+def _elsewhere(material: Material, model: str) -> list[str]:
+    """That conditions were made on another device, machine or version of torch than every run of the baseline."""
+    conditions, runs = material.conditions(model), material.table("runs", model)
+    baseline = conditions.loc[conditions["family"] == "baseline", "condition"]
+    said = []
+    for place, names in (apart(runs, baseline.iloc[0]) if len(baseline) else {}).items():
+        here = listing(sorted(set(runs.loc[runs["condition"].isin(baseline), place]) - {""}))
+        there = listing(sorted(set(runs.loc[runs["condition"].isin(names), place]) - {""}))
+        who = listing([told(name) for name in names]) if len(names) <= NAMED else f"{len(names)} of its conditions"
+        said.append(
+            f"{model}: no run of {who} was made with the {PLACE_WORDS[place]} of a baseline run ({there}, where the baseline "
+            f"has {here}). What that changes cannot be told from what the condition does; train both in one place."
+        )
     return said
 
 
