@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from diversity_spectra import config
+from diversity_spectra.augment.job import DataRecipe, Step
 from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import expand
 from diversity_spectra.config import ConfigError, experiments, load, parse, read_yaml
@@ -179,6 +180,8 @@ def test_names_fit_a_path_and_are_those_of_one_condition(tiny: dict) -> None:
     names = [condition.name for condition in parse(tiny).models[1].expanded()]
     assert names[1:3] == ["dropout-0.1234561", "dropout-0.1234562"]
     assert len({*names}) == 5 and max(map(len, names)) == 120
+    steps = [Step(kind=kind, level=level) for kind, level in levels.items()]
+    assert len(DataRecipe(augmentations=steps).name) == 120
 
 
 def test_factors_of_the_recipe_are_worked_out(tiny: dict) -> None:

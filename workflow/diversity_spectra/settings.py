@@ -7,6 +7,7 @@ The meaning of every key is its `description`. Configuration and jobs are made o
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 LocalPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
+LONGEST = 120  # characters of a name: with its key and those of other tables it has to fit a path
 
 
 class ConfigError(UserError):
@@ -144,6 +146,13 @@ def written(number: float) -> str:
     """A number as it stands in a name: short, and never the name of another number."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
+
+
+def shortened(name: str) -> str:
+    """A name that fits a path; a longer one ends in a digest of all of it."""
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def shown(value: Any) -> str:

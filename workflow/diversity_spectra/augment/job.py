@@ -9,7 +9,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.jobs import IMAGE_SET, Input, Job, read_record
-from diversity_spectra.settings import Aside, Settings, key, shown, written
+from diversity_spectra.settings import Aside, Settings, key, shortened, shown, written
 from diversity_spectra.work import Sets, Shape, Work
 
 STORED_BYTES = 20 * 10**9  # of images: a set that is larger is not stored unless that is asked for
@@ -52,7 +52,7 @@ class DataRecipe(Settings):
         parts = [f"{step.kind}-{written(step.level)}" for step in self.augmentations]
         if self.synthetic:
             parts.append(f"synthetic-{'replaced-' * (self.mode == 'replaced')}{written(self.synthetic)}")
-        return "+".join(parts) or "plain"
+        return shortened("+".join(parts)) or "plain"
 
 
 class Augment(Job):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from diversity_spectra.augment.job import DataRecipe
+from diversity_spectra.settings import shortened
 
 # baseline: what all others are compared with. control: a regulariser that data are compared with. progress: the same
 # training carried further or less far, which regularisers and data are told from. data: other training data. other: all
 # that stands in the tables and is compared with nothing.
 Role = Literal["baseline", "control", "progress", "data", "other"]
-LONGEST = 120  # characters of a name: with its key and those of other tables it has to fit a path
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,3 @@ def joined(parts: Iterable[Condition], family: str) -> Condition:
     steps = [step for part in parts for step in part.data.augmentations]
     data = synthetic.model_copy(update={"augmentations": steps})
     return Condition(shortened("+".join(part.name for part in parts)), family, training=training, data=data)
-
-
-def shortened(name: str) -> str:
-    """A name that fits a path; a longer one ends in a digest of all of it."""
-    if len(name) <= LONGEST:
-        return name
-    return f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
