@@ -302,6 +302,12 @@ def test_a_dry_run_removes_nothing(edited: Checkout) -> None:
         weights.write_bytes(content)
 
 
+def test_snakemakes_own_graph_has_every_stage(edited: Checkout) -> None:
+    drawn = dry_run(edited.folder, "--configfile", TINY, "--rulegraph")
+    assert all(f'label = "{kind}"' in drawn for kind in set(kinds()) - {"sweep", "choose"})
+    assert would_run(edited) == {}
+
+
 @pytest.mark.parametrize("stage", ["evaluate", "compare"])
 def test_what_is_asked_for_again_is_made_anew(edited: Checkout, stage: str) -> None:
     """Every seed of a block, and what lies in two places."""

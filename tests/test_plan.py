@@ -7,17 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 
 from diversity_spectra import cli
-from diversity_spectra.config import parse, read_yaml
+from diversity_spectra.config import experiments, parse, read_yaml
 from diversity_spectra.errors import UserError
 from diversity_spectra.finetune.job import Training
 from diversity_spectra.jobs import Job, canonical, digest
 from diversity_spectra.jobs import parse as parse_job
 from diversity_spectra.planning.plan import Plan, plan
+from diversity_spectra.planning.start import asked_again
+from diversity_spectra.planning.steps import Work
 from diversity_spectra.planning.why import explain
 from diversity_spectra.settings import Absent
 from diversity_spectra.stages import STAGES, kinds
@@ -256,6 +259,36 @@ def test_blocks_of_seeds_are_fixed() -> None:
     models[1]["seeds_per_job"] = 3
     runs = next(r for r in planned(models=models).runs if r.condition.name == "baseline" and r.model.name == "mlp")
     assert runs.blocks == [(0, 1, 2), (3,)]
+
+
+def test_a_key_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many seeds and readers a job has."""
+    work_out, keys = Job.__dict__["key"].func, []
+    counting = cached_property(lambda job: keys.append(job) or work_out(job))
+    counting.__set_name__(Job, "key")
+    monkeypatch.setattr(Job, "key", counting)
+    monkeypatch.chdir(tmp_path)
+    models = [{**model, "seeds": 50, "baseline_runs": 100, "seeds_per_job": 1} for model in TINY["models"]]
+    work = Work(experiments.parse({**TINY, "models": models}))
+    assert len(work.steps) > 1500 and len(keys) == len(work.jobs)
+
+
+@pytest.mark.parametrize(
+    ("options", "whole", "kinds_again"),
+    [
+        ("-n --cores 2", False, set()),
+        ("-F", False, set(kinds())),
+        ("--forceall", False, set(kinds())),
+        ("-R finetune augment --cores 2", False, {"finetune", "augment"}),
+        ("--forcerun=report", False, {"report"}),
+        ("-R results/x", False, set()),
+        ("--report page.html", True, set(kinds())),
+        ("--rulegraph", True, set(kinds())),
+        ("--summary", True, set(kinds())),
+    ],
+)
+def test_what_snakemake_is_asked_for_again(options: str, whole: bool, kinds_again: set[str]) -> None:
+    assert asked_again(["snakemake", *options.split()]) == (whole, kinds_again)
 
 
 def test_planning_imports_nothing_heavy() -> None:
