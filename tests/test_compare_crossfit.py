@@ -63,7 +63,7 @@ def test_closed_form_is_the_average_over_all_splits():
     rng = np.random.default_rng(0)
     values = rng.standard_normal((14, 5)) + 1
     group = np.repeat([0, 1, 2], [6, 4, 4])
-    unbiased = shifts(values, group, Noise(np.ones(5), np.ones(3), 11.0, np.eye(5)), 0, rng).unbiased
+    unbiased = shifts(values, group, Noise(np.ones(5), np.ones(3), 11.0, np.zeros(5, int), np.ones(5)), 0, rng).unbiased
     runs = [values[group == index] for index in range(3)]
     for a in (1, 2):
         for b in (1, 2):
@@ -125,7 +125,7 @@ def test_families_share_no_noise_with_their_own_members():
     grams = []
     for _ in range(500):
         values, group = experiment(rng, 3, 6, 1.5, 0.5, others=0)
-        noise = Noise(np.ones(FEATURES), np.ones(3), 9.0, np.eye(FEATURES))
+        noise = Noise(np.ones(FEATURES), np.ones(3), 9.0, np.zeros(FEATURES, int), np.ones(FEATURES))
         grams.append(shifts(values, group, noise, 0, rng).combine(weights).unbiased)
     truth = FEATURES * 1.5**2 * np.array([[0.75, 0.75], [0.75, 1.0]])
     assert np.mean(grams, axis=0) / truth == pytest.approx(np.ones((2, 2)), abs=0.04)
