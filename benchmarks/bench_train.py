@@ -81,13 +81,14 @@ def new_model(architecture: str, side: int, seed: int) -> nn.Module:
 
 
 def ours(
-    architecture: str, data: imageset.ImageSet, batch: int, steps: int, seed: int, precision: str = "float32"
-) -> Run:
-    """The loop of stage finetune on a memory-mapped image set, as `finetune.command` calls it."""
+    architecture: str, data: imageset.ImageSet, batch: int, steps: int, seed: int, precision: str = "float32",
+    workers: int = 0,
+) -> Run:  # fmt: skip
+    """The loop of stage finetune on an image set, as `finetune.command` calls it. workers: that make images."""
     side = data.images.shape[1]
     model = new_model(architecture, side, seed).to(memory_format=torch.channels_last)
     network = network_of(architecture, side)
-    images = Timed(data.images, data.labels, network, models.normalisation(model), torch.device("cpu"))
+    images = Timed(data.images, data.labels, network, models.normalisation(model), torch.device("cpu"), workers)
     images.clock = Clock()
     # A name of this process: an interrupted benchmark leaves a state that no other may go on from.
     resume = Resume(f"bench-{os.getpid()}", "state", 1e9)
@@ -97,16 +98,23 @@ def ours(
     return images.clock.rate(batch), pieces(losses)
 
 
-def usual(architecture: str, tree: Path, side: int, batch: int, steps: int, seed: int, workers: int) -> Run:
-    """timm's loader over class folders of PNG files, and the body of its train.py: same model, optimiser and rates."""
+def usual(
+    architecture: str, tree: Path, side: int, batch: int, steps: int, seed: int, workers: int,
+    crop: float | None = None,
+) -> Run:  # fmt: skip
+    """timm's loader over class folders of PNG files, and the body of its train.py: same model, optimiser and rates.
+
+    crop: smallest share of the area that its random crops keep; none without.
+    """
     from timm.data import ImageDataset, create_loader
     from timm.optim import create_optimizer_v2
 
     model = new_model(architecture, side, seed).train()
     mean, std = models.normalisation(model)
     loader = create_loader(
-        ImageDataset(str(tree)), (3, side, side), batch, is_training=True, no_aug=True, use_prefetcher=False,
+        ImageDataset(str(tree)), (3, side, side), batch, is_training=True, no_aug=crop is None, use_prefetcher=False,
         num_workers=workers, persistent_workers=True, interpolation="bicubic", mean=mean, std=std,
+        scale=(crop or 1.0, 1.0), hflip=0.0, color_jitter=None,
     )  # fmt: skip
     optimiser = create_optimizer_v2(model, opt="adamw", lr=LEARNING_RATE, weight_decay=DECAY)
     loss_function = nn.CrossEntropyLoss()
