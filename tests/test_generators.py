@@ -95,7 +95,7 @@ def test_words_stand_for_the_codes_of_classes(tmp_path: Path) -> None:
         ("c.yaml", "- a\n", "expected a mapping of classes to captions"),
         ("c.yaml", "cat: []\n", "a list of captions is empty"),
         ("c.yaml", "cat: {a: b}\n", "a list of captions is empty"),
-        ("c.yaml", "cat: [\n", "while parsing"),
+        ("c.yaml", "cat: [a {name}]\n", r"line 1: not valid YAML \(expected ',' or '\]', but got '\{'\)"),
         ("c.txt", None, "no such file"),
     ],
 )

@@ -66,6 +66,8 @@ def read(path: str) -> dict[str, list[str]] | list[str]:
             raise ValueError("a caption is no text")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"{path}, line {error.problem_mark.line + 1}: not valid YAML ({error.problem})") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
     return found
