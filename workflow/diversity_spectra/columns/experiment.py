@@ -55,12 +55,6 @@ RUNS = {
         "", "processor of the machine; empty where an earlier version trained the run", "compare.gather.made_by"
     ),
     "torch": Column("", "version of torch", "compare.gather.made_by"),
-    "starts_job": Column(
-        "",
-        "first of the runs that one process trained; those of the condition with the next seeds, up to the next such run, were "
-        "trained by the same one",
-        "compare.gather.made_by",
-    ),
     "folder": Column("", "the run's folder below `results/cache/`", GATHER),
 }
 

@@ -43,10 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
         pd.concat(spectra, ignore_index=True).to_parquet(result.folder / "spectra.parquet", index=False)
 
 
-def made_by(record: dict) -> dict[str, str | bool]:
+def made_by(record: dict) -> dict[str, str]:
     """What trained a run, as its record says; empty where it does not."""
     names = {name: str(record.get(name) or "") for name in ("device", "machine")}
-    return {**names, "torch": record.get("packages", {}).get("torch", ""), "starts_job": bool(record.get("startup"))}
+    return {**names, "torch": record.get("packages", {}).get("torch", "")}
 
 
 def _of_layer(layer: str, known: dict, other: float) -> float:
