@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Checkout, assert_same_tables, copy_checkout, until, untrained
-from slurm import Cluster, lacking, running
+from slurm import NODES, Cluster, lacking, running
 
 pytestmark = pytest.mark.slurm
 PROFILE = "workflow/profiles/slurm"
@@ -112,9 +112,12 @@ def test_faults_cost_no_finished_work(
     assert meet_the_limit(checkout.folder) != "0"
 
     until(lambda: done(checkout, "evaluate"), 240, "an evaluated run")
-    until(lambda: cluster.call("squeue", "-h", "-t", "running").strip(), 60, "a running job")
+    # What is submitted from here on waits, so that something is left in the queue however fast the rest was.
+    cluster.call("scontrol", "update", f"nodename={','.join(NODES)}", "state=drain", "reason=test")
+    until(lambda: of_state(cluster, first, "PENDING"), 240, "a job that waits")
     workflow.kill()
     workflow.wait()
+    cluster.call("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
     # A job that is cancelled between its result and its end is made again.
     settled = (datetime.now(UTC) - timedelta(seconds=10)).isoformat()
     before = {path: ended for path, ended in all_done(checkout).items() if ended < settled}
