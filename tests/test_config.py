@@ -51,11 +51,11 @@ def test_the_default_names_every_key() -> None:
         ("report", Report),
         ("execution", config.Execution),
     ):
-        assert set(values[section]) == set(model.model_fields) - {"validation_fraction"}, section
+        assert set(values[section]) == set(model.model_fields) - {"validation_fraction", "precision"}, section
     written = {key for model in values["models"] for key in model}
     rare = {"options", "precision", "compile", "ema", "flip", "label_smoothing", "on_divergence"}
     rare |= {"base_weight_decay", "mixup", "cutmix", "trained_blocks", "layer_decay", "balanced", "accumulate"}
-    rare |= {"split_batch_norm", "optimizer", "schedule", "decay_vectors", "tune"}
+    rare |= {"split_batch_norm", "optimizer", "schedule", "decay_vectors", "tune", "test_precision"}
     assert written == set(config.TrainedModel.model_fields) - rare
     commented = (ROOT / "config.yaml").read_text()
     assert all(key in commented for key in {*rare, "validation_fraction"})

@@ -39,6 +39,18 @@ mark.unlink()
 """
 
 
+def test_float32_is_float32_and_less_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own default
+    product = torch.nn.Linear(64, 64)
+    made = {}
+    for precision, tf32 in (("tf32", True), ("bfloat16", False), ("float32", False)):
+        with torch.inference_mode(), devices.computing(precision, torch.device("cpu")):
+            made[precision] = product(torch.linspace(-1, 1, 64)).float()
+        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.equal(made["tf32"], made["float32"]), "on a CPU there is no such thing"
+    assert 0 < (made["bfloat16"] - made["float32"]).abs().max() < 0.02
+
+
 def test_many_processes_share_few_devices(tmp_path: Path) -> None:
     (tmp_path / "busy").mkdir()
     moments = random.Random(0)

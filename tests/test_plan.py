@@ -76,6 +76,12 @@ def test_a_setting_that_came_later_counts_only_where_it_is_used() -> None:
     assert [mark.value for mark in marks] == [0.0]
 
 
+def test_tests_in_another_precision_train_nothing() -> None:
+    models = [{**TINY["models"][0], "test_precision": "tf32"}]
+    changed = touched(planned(models=TINY["models"][:1]), planned(models=models))
+    assert {stage for stage, _ in changed} == {"evaluate", "gather", "compare", "report"}
+
+
 def test_a_default_that_changes_moves_the_key() -> None:
     """What counts is the value that is used, whether it was written or left out."""
 

@@ -112,6 +112,17 @@ def seed(number: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index].manual_seed(number)
 
 
+def computing(precision: str, device: torch.device) -> torch.autocast:
+    """A context in which networks compute in float32, tf32, or (autocast) bfloat16 or float16.
+
+    tf32: products of float32 matrices and convolutions on a GPU with 10 bits of mantissa. torch's own default allows it in
+    convolutions, so that its float32 is none; here that holds for a backward pass after the context too.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    half = precision in ("bfloat16", "float16")
+    return torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half)
+
+
 def in_memory(work: Callable[..., T], batches: Iterable[tuple[torch.Tensor | None, ...]]) -> list[T]:
     """What `work` makes of batches, tensors (B, ...) of equal length each, cut in halves where memory lacks for them.
 

@@ -15,12 +15,12 @@ from diversity_spectra.data.job import Data, Digits, ImageFolder, Ood, OodCorrup
 from diversity_spectra.data.tree import counts, problem
 from diversity_spectra.diversity.job import Diversity
 from diversity_spectra.errors import UserError
-from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Recipe, Tune, Weights
+from diversity_spectra.finetune.job import EMBEDDED, HUB, WEIGHTS, Network, Precision, Recipe, Tune, Weights
 from diversity_spectra.generate.diffusers_pipeline import DiffusersPipeline
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.generate.kinds.image_set import GeneratedImages
 from diversity_spectra.report.job import Report
-from diversity_spectra.settings import Count, Name, Positive, Settings, key
+from diversity_spectra.settings import Absent, Count, Name, Positive, Settings, key
 from diversity_spectra.spectra.job import Spectra
 
 
@@ -46,6 +46,10 @@ class TrainedModel(Recipe, Network):
     pretrain_steps: Count = key(
         1000,
         description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs",
+    )
+    test_precision: Annotated[Precision, Absent("float32")] = key(
+        "float32",
+        description="what tests compute in: float32, or on GPUs tf32, bfloat16, float16 and several times as fast",
     )
     tune: Tune | None = key(
         None, description="what of the recipe is chosen, on the images that data.validation_fraction sets aside"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from diversity_spectra.diversity import inputs
 from diversity_spectra.diversity.job import MeasureDiversity
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
+from diversity_spectra.finetune.job import Precision
 from diversity_spectra.imageset import ImageSet
 from diversity_spectra.tables import write_table
 
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="SCORES", help="Vendi scores, .parquet or .csv (default: printed)")
     add("--embedding", default="tf_efficientnet_lite0:embedded", help="timm model, or none (default: %(default)s)")
     add("--image-size", type=_positive, metavar="PX", help="side for the embedding (default: their own, at least 32)")
+    add("--precision", choices=get_args(Precision), default="float32", help="of the embedding (default: %(default)s)")
     add("--orders", type=_order, nargs="+", default=[1.0, 2.0, np.inf], metavar="Q", help="default: 1 2 inf")
     add("--per-class", type=_positive, metavar="N", help="images per class (default: 80 %% of the smallest class)")
     add("--subsamples", type=_positive, default=5, metavar="K", help="draws behind the interval (default: %(default)s)")
@@ -97,6 +99,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
                 out=result.folder / "scores.parquet",
                 embedding=how.embedding,
                 image_size=how.image_size,
+                precision=how.precision,
                 orders=[float(order) for order in how.orders],
                 per_class=_for_all(how.per_class, job.plain),
                 subsamples=how.subsamples,
@@ -361,7 +364,7 @@ def _embedder(arguments: argparse.Namespace, images: ImageSet) -> Embed | None:
 
     size = arguments.image_size or embedding.default_size(images.images)
     model, mean, std = embedding.load(arguments.embedding, size, arguments.device)
-    how = (model, size, mean, std, arguments.device, arguments.threads - 1)
+    how = (model, size, mean, std, arguments.device, arguments.threads - 1, arguments.precision)
     return lambda members, indices: embedding.embed(members.images, indices, *how)
 
 

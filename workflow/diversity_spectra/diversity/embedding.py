@@ -13,6 +13,8 @@ from diversity_spectra.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from diversity_spectra.finetune.job import Precision
+
 SMALLEST_SIDE = 32  # px; below it the strides of the usual networks leave a single position or none
 BATCH = 64
 
@@ -55,6 +57,7 @@ def embed(
     std: Sequence[float],
     device: str = "cpu",
     workers: int = 0,
+    precision: Precision = "float32",
 ) -> np.ndarray:
     """Features (len(indices), d) float32 of images (N, H, W, C) uint8, read in batches, so images may be a memory map.
 
@@ -67,7 +70,7 @@ def embed(
     import torch
     from torch.nn.functional import interpolate
 
-    from diversity_spectra.devices import in_memory
+    from diversity_spectra.devices import computing, in_memory
 
     if images.shape[3] not in (1, 3):
         raise UserError(f"an embedding takes images with 1 or 3 channels, these have {images.shape[3]}")
@@ -83,7 +86,7 @@ def embed(
         return output.float()
 
     batches = np.split(indices, range(BATCH, len(indices), BATCH))
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(precision, torch.device(device)):
         made = in_memory(features, ((torch.from_numpy(part),) for part in imageset.read(images, batches, workers)))
         return torch.cat(made).cpu().numpy()
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 
-from diversity_spectra.finetune.job import weights_file
+from diversity_spectra.finetune.job import Precision, weights_file
 from diversity_spectra.jobs import Input, Job
-from diversity_spectra.settings import Content, Settings, key
+from diversity_spectra.settings import Absent, Content, Settings, key
 from diversity_spectra.work import Sets, Work
 
 
@@ -26,6 +26,7 @@ class Diversity(Settings):
         "none", pattern=r"^[A-Za-z0-9_.]+(:.+)?$", description="architecture:weights of the embedding kernel, or none"
     )
     image_size: int = key(32, ge=4, le=2048, description="side at which the embedding sees the images, pixels")
+    precision: Annotated[Precision, Absent("float32")] = key("float32", description="what the embedding computes in")
     per_class: int = key(
         80,
         ge=2,
@@ -58,6 +59,7 @@ class MeasureDiversity(Job):
     def work(self, sets: Sets, results: int = 1) -> Work:
         how = self.measured
         space = "pixels" if how.embedding == "none" else f"{how.embedding} at {how.image_size} px"
+        space += "" if how.precision == "float32" else f", {how.precision}"
         kind = f"{space}, {how.per_class} of a class"
         if self.reference:
             shape = sets.shape(self.images)

@@ -23,7 +23,7 @@ from diversity_spectra.execution import (
     read_job,
 )
 from diversity_spectra.files import write_npz
-from diversity_spectra.finetune.job import Network
+from diversity_spectra.finetune.job import Network, Precision
 
 BATCH = 256
 EXAMPLE = """example (copy the job from `snakemake -np`):
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
             models.load_weights(model, weights, job.network.architecture, strict_head=True)
             predictions, rows = {}, []
             for name, images in sets.items():
-                logits = predict(model, images, job.network, device)
+                logits = predict(model, images, job.network, device, job.precision)
                 predictions[name] = logits
                 rows.append({"set": name, "shift": shift_of(name, images), **scores(logits, images.labels)})
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
@@ -82,11 +82,11 @@ def shift_of(name: str, images: imageset.ImageSet) -> str:
     return "corruption" if "corruption" in images.meta else "natural"
 
 
-def predict(model, images: imageset.ImageSet, network: Network, device) -> np.ndarray:
+def predict(model, images: imageset.ImageSet, network: Network, device, precision: Precision = "float32") -> np.ndarray:
     """Logits (N, classes) float32, in batches of a fixed size so that they do not depend on the machine's memory."""
     import torch
 
-    from diversity_spectra.devices import in_memory
+    from diversity_spectra.devices import computing, in_memory
     from diversity_spectra.finetune import models
     from diversity_spectra.finetune.images import Images
 
@@ -98,6 +98,6 @@ def predict(model, images: imageset.ImageSet, network: Network, device) -> np.nd
     def logits(indices: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
         return model(batches.batch(indices, pixels=pixels)[0]).float()
 
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(precision, device):
         parts = in_memory(logits, batches.ahead(torch.arange(len(images)).split(BATCH)))
         return torch.cat(parts).cpu().numpy()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from diversity_spectra.finetune.job import Network
+from diversity_spectra.finetune.job import Network, Precision
 from diversity_spectra.jobs import WEIGHTS, Input, RunsJob
-from diversity_spectra.settings import key
+from diversity_spectra.settings import Absent, key
 from diversity_spectra.work import Sets, Work
 
 
@@ -22,6 +22,7 @@ class Evaluate(RunsJob):
     network: Network = key(description="the network")
     runs: Input[str] = key(description="the runs")
     sets: Input[dict[str, str]] = key(description="test sets by name; `test` is the one in distribution")
+    precision: Annotated[Precision, Absent("float32")] = key("float32", description="what the network computes in")
 
     def takes_device(self) -> bool:
         return True
@@ -29,4 +30,5 @@ class Evaluate(RunsJob):
     def work(self, sets: Sets, results: int = 1) -> Work:
         shapes = [sets.shape(folder) for folder in self.sets.values()]
         images = None if None in shapes else sum(shape[0] for shape in shapes) * results
-        return Work(f"{self.network.told} at {self.network.image_size} px", "images", images)
+        kind = f"{self.network.told} at {self.network.image_size} px"
+        return Work(kind if self.precision == "float32" else f"{kind}, {self.precision}", "images", images)

@@ -87,6 +87,7 @@ def weights_file(weights: str) -> str | None:
 
 
 Weights = Annotated[LocalPath, Content(weights_file)]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 
 class Network(Settings):
@@ -151,7 +152,7 @@ class Recipe(Settings):
     warmup: float = key(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     clip: Positive | None = key(1.0, description="largest gradient norm; null = no clipping")
     freeze_norm: bool = key(False, description="keep BatchNorm's running statistics as pretrained")
-    precision: Literal["float32", "bfloat16", "float16"] = key("float32", description="autocast precision of training")
+    precision: Precision = key("float32", description="what training computes in; tf32 and less on GPUs")
     compile: Annotated[bool, Absent(False)] = key(
         False, description="torch.compile: pays in long trainings on GPUs, differs in the last bits"
     )

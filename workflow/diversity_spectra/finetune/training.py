@@ -26,7 +26,6 @@ from diversity_spectra.seeds import derive_seed
 if TYPE_CHECKING:
     from torchvision.transforms import v2
 
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 RECORDS = 20  # rows of the history
 
 
@@ -271,8 +270,7 @@ def _step(
         batch, targets = (
             mix(batch, labels) if mix else (batch, labels)
         )  # targets: (B,) or, of mixed images, (B, classes)
-        precision = PRECISIONS.get(recipe.precision)
-        with torch.autocast(images.device.type, precision, enabled=precision is not None):
+        with devices.computing(recipe.precision, images.device):
             logits = model(batch)
             loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         scaler.scale(loss * (len(labels) / len(indices))).backward()

@@ -280,7 +280,15 @@ def _plan_tuning(made: Plan, model: TrainedModel, train: Prepare, pretrained: st
             train=train.out, pretrained=pretrained,
         )  # fmt: skip
         runs = made.add(runs, name)
-        judged = made.add(Evaluate(name=name, network=network, runs=runs.out, sets={"validation": made.validation.out}))
+        judged = made.add(
+            Evaluate(
+                name=name,
+                network=network,
+                runs=runs.out,
+                sets={"validation": made.validation.out},
+                precision=model.test_precision,
+            )
+        )
         made.trials.append(Trials(model, rate, seeds, runs, judged))
         tried += [Trial(lr=rate, evaluate=f"{judged.out}/seed-{seed}") for seed in seeds]
     return made.add(ChooseRate(name=model.name, lr=model.lr, trials=tried)).out
@@ -310,7 +318,9 @@ def _plan_runs(
     if generated and condition.family == "baseline":
         # How often a classifier that has seen no synthetic image agrees with their labels.
         sets["synthetic"] = generated.out
-    evaluate = made.add(Evaluate(name=name, network=network, runs=finetune.out, sets=sets))
+    evaluate = made.add(
+        Evaluate(name=name, network=network, runs=finetune.out, sets=sets, precision=model.test_precision)
+    )
     analysis = {"analysis": config.spectra, "network": network.told}
     spectra = made.add(Analyse(name=name, **analysis, runs=finetune.out, pretrained=pretrained))
     made.runs.append(Runs(model, condition, seeds, finetune, evaluate, spectra, condition.data.name))
