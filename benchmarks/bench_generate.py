@@ -145,7 +145,7 @@ if __name__ == "__main__":
         machine = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), platform.machine())
     page = PAGE.format(
         machine=machine, cores=cores, threads=THREADS, load=load, python=platform.python_version(), images=IMAGES, repeats=REPEATS,
-        device=torch.cuda.get_device_name() if chosen.type == "cuda" else "cpu", tile=ddpm.TILE, table=table(chosen),
+        device=torch.cuda.get_device_name() if chosen.type == "cuda" else "cpu", tile=ddpm.TILE[chosen.type], table=table(chosen),
         torch=metadata.version("torch"), diffusers=metadata.version("diffusers"),
     )  # fmt: skip
     (Path(__file__).parent / "generate.md").write_text(page)

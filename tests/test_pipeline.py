@@ -88,6 +88,45 @@ def test_a_filled_tile_gives_each_image_its_own_bits(
         assert np.array_equal(source.draw(np.array([index]))[0][0], together[index])
 
 
+def test_images_that_came_out_blank_are_drawn_again_together(
+    stable_diffusion: Path, real: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from diversity_spectra.generate import pipeline
+
+    source = pipeline.Pipeline(parse(settings(stable_diffusion)), imageset.load(real), 0, torch.device("cpu"))
+    source.tile, calls = 3, []
+
+    def call(rows: list[dict]) -> list[np.ndarray]:
+        calls.append([row["index"] for row in rows])
+        blank = [row["redraws"] < {1: 1, 4: 2}.get(row["index"], 0) for row in rows]
+        return [
+            np.zeros((32, 32, 3), np.uint8) if each else np.eye(32, dtype=np.uint8)[..., None] * [[[255] * 3]]
+            for each in blank
+        ]
+
+    monkeypatch.setattr(source, "_call", call)
+    _, rows = source.draw(np.arange(6))
+    assert calls == [[0, 1, 2], [3, 4, 5], [1, 4], [4]]
+    assert all(row["kept"] for row in rows) and [row["redraws"] for row in rows] == [0, 1, 0, 0, 2, 0]
+
+
+def test_the_denoiser_is_compiled_and_the_decoder_works_in_tiles_where_that_is_asked_for(
+    stable_diffusion: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    plain, asked = (
+        sample(settings(stable_diffusion, image_size=96, images_per_class=1, **changes), real, tmp_path / name).images
+        for name, changes in (("plain", {}), ("asked", {"compile": True, "tiled": True}))
+    )
+    assert compiled == ["UNet2DConditionModel"]
+    assert not np.array_equal(plain, asked) and np.abs(plain.astype(float) - asked).mean() < 20
+
+
 def test_captions_take_the_place_of_prompts(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("a {name}\n\na photo of {name}\n")
     by_class = tmp_path / "classes.yaml"

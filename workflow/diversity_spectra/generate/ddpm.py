@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DModel
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
@@ -23,7 +24,8 @@ from diversity_spectra.seeds import derive_seed
 EMA = 0.995
 CLASS_DROPPED = 0.1
 WARMUP_STEPS = 50
-TILE = 32  # images that pass the network together
+LOGGED = 50  # steps
+TILE = {"cpu": 32, "cuda": 256}  # images that pass the network together
 UNSHUFFLE = 2  # pixels are folded 2 x 2 into channels: a quarter of the positions, several times faster
 
 
@@ -65,7 +67,9 @@ def train(
     average = network(images.shape[1:], classes, settings.channels).to(device).eval()
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, fused=True)
+    follow = get_ema_multi_avg_fn(EMA)
     losses: list[float] = []
+    recent: list[torch.Tensor] = []
     start = 0
     if state := resume.load():
         model.load_state_dict(state["model"])
@@ -92,15 +96,16 @@ def train(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
-            with torch.no_grad():
-                for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-                    slow.lerp_(fast, 1 - EMA)
-            losses.append(loss.item())
-            if not np.isfinite(losses[-1]):
-                raise UserError(f"generator: the loss is {losses[-1]} at step {step}; lower generator.lr")
-            if (step + 1) % 50 == 0:
-                log.info("step %d of %d, loss %.4f", step + 1, settings.train_steps, np.mean(losses[-50:]))
-            if resume.due():
+            follow(list(average.parameters()), list(model.parameters()), step)
+            recent.append(loss.detach())  # a tensor, so that the device need not be waited for
+            due, last = resume.due(), step + 1 == settings.train_steps
+            if due or last or (step + 1) % LOGGED == 0:
+                losses += torch.stack(recent).tolist()
+                recent = []
+                if not np.isfinite(losses[-1]):
+                    raise UserError(f"generator: the loss is {losses[-1]} at step {step}; lower generator.lr")
+                log.info("step %d of %d, loss %.4f", step + 1, settings.train_steps, np.mean(losses[-LOGGED:]))
+            if due:
                 resume.save(
                     {
                         "step": step + 1,
@@ -120,10 +125,10 @@ def sample(model: UNet2DModel, labels: np.ndarray, seeds: list[int], settings: G
     The last bits of a matrix product depend on how many rows it has. So the images pass the network in tiles of one
     fixed size, the last one filled up, and come out the same whatever N is.
     """
-    tiles = []
-    for start in range(0, len(seeds), TILE):
-        wanted = len(seeds[start : start + TILE])
-        filled = np.resize(np.arange(start, start + wanted), TILE)
+    tiles, tile = [], TILE[model.device.type]
+    for start in range(0, len(seeds), tile):
+        wanted = len(seeds[start : start + tile])
+        filled = np.resize(np.arange(start, start + wanted), tile)
         tiles.append(_sample_tile(model, labels[filled], [seeds[index] for index in filled], settings)[:wanted])
     return np.concatenate(tiles)
 
@@ -161,14 +166,12 @@ def _unfold(images: torch.Tensor) -> np.ndarray:
 class Trained:
     """The trained model as a source of images."""
 
-    tile = TILE
-
     def __init__(self, settings: Generator, folder: str, real: ImageSet, seed: int, device: torch.device):
         try:
             self.model = UNet2DModel.from_pretrained(folder, subfolder="unet", use_safetensors=True).to(device).eval()
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: not a trained generator ({error})") from None
-        self.settings, self.seed, self.classes = settings, seed, real.classes
+        self.settings, self.seed, self.classes, self.tile = settings, seed, real.classes, TILE[device.type]
 
     def count(self, real: ImageSet) -> int:
         return self.settings.count(len(real.classes))

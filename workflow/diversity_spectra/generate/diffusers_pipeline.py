@@ -71,6 +71,14 @@ class DiffusersPipeline(Generator):
     scheduler: Name | None = key(None, description="scheduler class in diffusers, or the pipeline's own")
     image_size: int = key(512, ge=8, le=4096, multiple_of=8, description="side in pixels at which the pipeline works")
     dtype: Literal["float32", "float16", "bfloat16"] = key("float32", description="precision of the pipeline")
+    compile: Annotated[bool, Absent(False)] = key(
+        False,
+        description="torch.compile of the denoiser: pays for thousands of images on a GPU, differs in the last bits",
+    )
+    tiled: Annotated[bool, Absent(False)] = key(
+        False,
+        description="decode images in overlapping tiles, where memory lacks for whole ones; differs at their seams",
+    )
     redraws: int = key(3, ge=0, le=100, description="further seeds tried for an image that comes out blank")
     shards: int = key(1, ge=1, le=10000, description="parts that may be generated side by side")
 

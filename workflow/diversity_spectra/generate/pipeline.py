@@ -46,34 +46,23 @@ class Pipeline:
         return self.settings.count(len(real.classes))
 
     def draw(self, indices: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-        images, rows = [], []
-        for start in range(0, len(indices), self.tile):
-            drawn, made = self._draw_together([int(index) for index in indices[start : start + self.tile]])
-            images += drawn
-            rows += made
-        return np.stack(images), rows
-
-    def _draw_together(self, indices: list[int]) -> tuple[list[np.ndarray], list[dict]]:
-        rows = [self._row(index) for index in indices]
-        images: list[np.ndarray] = [np.zeros(self.real.images.shape[1:], np.uint8)] * len(rows)
-        open_rows = list(range(len(rows)))
+        rows = [self._row(int(index)) for index in indices]
+        images = np.zeros((len(rows), *self.real.images.shape[1:]), np.uint8)
+        blank = list(range(len(rows)))
         for redraw in range(self.settings.redraws + 1):
-            for position in open_rows:
-                rows[position]["seed"] = derive_seed(self.seed, "generate", indices[position], redraw)
+            for position in blank:
+                rows[position]["seed"] = derive_seed(self.seed, "generate", rows[position]["index"], redraw)
                 rows[position]["redraws"] = redraw
-            drawn = self._call([rows[position] for position in open_rows])
-            still_blank = []
-            for position, image in zip(open_rows, drawn, strict=True):
-                images[position] = fit(Image.fromarray(image), self.real.images.shape[1:])
-                blank = is_blank(image)
-                rows[position].update(kept=not blank, reason="blank" if blank else "")
-                if blank:
-                    still_blank.append(position)
-            open_rows = still_blank
-            if not open_rows:
-                break
-        if open_rows:
-            log.warning("%d images stayed blank after %d redraws", len(open_rows), self.settings.redraws)
+            # Together over all tiles: a tile costs the same with one image to draw again as with many.
+            for start in range(0, len(blank), self.tile):
+                together = blank[start : start + self.tile]
+                for position, image in zip(together, self._call([rows[each] for each in together]), strict=True):
+                    images[position] = fit(Image.fromarray(image), images.shape[1:])
+                    empty = is_blank(image)
+                    rows[position].update(kept=not empty, reason="blank" if empty else "")
+            blank = [position for position in blank if not rows[position]["kept"]]
+        if blank:
+            log.warning("%d images stayed blank after %d redraws", len(blank), self.settings.redraws)
         return images, rows
 
     def _row(self, index: int) -> dict:
@@ -147,10 +136,21 @@ def _open(settings: Generator, device: torch.device):
     if settings.scheduler:
         pipeline.scheduler = getattr(diffusers, settings.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
+    decoder = getattr(pipeline, "vae", None)
     # Decoding a whole batch at once takes many times the memory of all the rest.
-    if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
-        pipeline.vae.enable_slicing()
-    return pipeline.to(device)
+    if hasattr(decoder, "enable_slicing"):
+        decoder.enable_slicing()
+    if settings.tiled:
+        if not hasattr(decoder, "enable_tiling"):
+            raise UserError(f"generator.tiled: {settings.model} has no decoder that works in tiles")
+        decoder.enable_tiling()
+    pipeline.to(device)
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    if device.type == "cuda":
+        denoiser.to(memory_format=torch.channels_last)  # in which its convolutions are faster
+    if settings.compile:
+        denoiser.compile()
+    return pipeline
 
 
 def _adapt(pipeline: diffusers.DiffusionPipeline, settings: Generator) -> None:
