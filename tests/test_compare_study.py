@@ -15,7 +15,8 @@ from worlds import world
 from diversity_spectra.cli import main
 from diversity_spectra.compare.features import STANDS_FOR, collect, of_kind
 from diversity_spectra.compare.options import Options
-from diversity_spectra.compare.relation import rank_correlation, relation_table
+from diversity_spectra.compare.ranks import rank_correlation
+from diversity_spectra.compare.relation import relation_table
 from diversity_spectra.compare.study import OUTPUTS, compare
 from diversity_spectra.errors import UserError
 from diversity_spectra.spectra.live import live
@@ -305,10 +306,10 @@ def test_default_sized_experiment_is_fast(monkeypatch):
 
 
 def test_diversity_that_acts_through_the_loss_alone_is_told_from_one_that_does_not() -> None:
-    """Twenty conditions: in one world the shift follows diversity, in the other both follow the training loss."""
+    """Twenty kinds: in one world the shift follows diversity, in the other both follow the training loss."""
     rng = np.random.default_rng(0)
     names = [f"c{index}" for index in range(20)]
-    metric = pd.DataFrame({"condition": names, "training_set": names, "family": "augmentation"})
+    metric = pd.DataFrame({"condition": names, "training_set": names, "family": "augmentation", "kind": names})
     metric = metric.assign(length_along_dropout=np.nan, length_along_weight_decay=np.nan)
     for through_loss in (False, True):
         loss = rng.normal(size=20)
@@ -317,9 +318,13 @@ def test_diversity_that_acts_through_the_loss_alone_is_told_from_one_that_does_n
         runs = pd.DataFrame({"condition": names, "train_loss": loss})
         table = relation_table(metric.assign(diversity_gain_pixel=gain, length=length), runs, "plain", Options())
         row = table.set_index("shift").loc["length"]
-        assert row["correlation"] > 0.6 and row["low"] > 0 and row["q"] < 0.01 and row["slope_low"] > 0
+        assert row["correlation"] > 0.6 and row["low"] > 0 and row["p"] < 0.01 and row["slope_low"] > 0
         assert (row["partial_low"] > 0.5) != through_loss
-        assert table.set_index("shift")["q"].notna().sum() == 1
+        assert table.set_index("shift")["p"].notna().sum() == 1
+        strengths = metric.assign(
+            diversity_gain_pixel=gain, length=length, kind=[f"k{index // 2}" for index in range(20)]
+        )
+        assert relation_table(strengths, runs, "plain", Options())["n"].max() == 10, "strengths are no units"
 
 
 def test_a_partial_correlation_is_that_of_the_residuals() -> None:

@@ -13,9 +13,9 @@ from scipy import stats
 from diversity_spectra.compare.features import Features
 from diversity_spectra.compare.halves import DIVISIONS, divisions, halves
 from diversity_spectra.compare.options import Options
-from diversity_spectra.compare.relation import rank_correlation
+from diversity_spectra.compare.ranks import rank_correlation, searched
 from diversity_spectra.compare.shift import benjamini_hochberg
-from diversity_spectra.compare.validation import TARGETS, searched, validation_table
+from diversity_spectra.compare.validation import TARGETS, validation_table
 
 FAST = Options(permutations=200)
 FEATURES, KINDS, STRENGTHS, RUNS = 12, 9, 3, 8

@@ -263,19 +263,19 @@ VALIDATION = {
         "-1 to 1",
         "Spearman's, over kinds (means over their strengths), of the predictor in one half of the runs with the benefit in the "
         "other; mean over ten halves",
-        "compare.validation.searched",
+        "compare.ranks.searched",
     ),
     "{low,high}": Column(
         "-1 to 1",
         "its interval at 1 - level, alone and not corrected; empty below 5 kinds",
-        "compare.relation.rank_interval",
+        "compare.ranks.rank_interval",
     ),
     "n": Column("kinds", "kinds of which both are known", "compare.validation.validation_table"),
     "p": Column(
         "0 to 1",
         "permutation of the kinds' benefits, against the largest correlation of all predictors of the scope in one division of the "
         "runs: corrected for that search",
-        "compare.validation.searched",
+        "compare.ranks.searched",
     ),
 }
 RELATION = {
@@ -287,23 +287,26 @@ RELATION = {
         "compare.relation.relation_table",
     ),
     "n": Column(
-        "conditions", "conditions with another training set than the baseline", "compare.relation.relation_table"
+        "kinds", "kinds of conditions with another training set than the baseline's", "compare.relation.relation_table"
     ),
     "slope{,_low,_high}": Column(
         "noise sd", "of the shift on the gain in ln(Vendi), by Theil and Sen", "compare.relation.relation_table"
     ),
     "intercept": Column("noise sd", "of the same line", "compare.relation.relation_table"),
-    "correlation": Column("-1 to 1", "Spearman's, over conditions", "compare.relation.rank_correlation"),
-    "{low,high}": Column(
-        "-1 to 1", "its interval at 1 - level; empty below 5 conditions", "compare.relation.rank_correlation"
+    "correlation": Column(
+        "-1 to 1", "Spearman's, over kinds (means over their strengths)", "compare.ranks.rank_correlation"
     ),
-    "p": Column("0 to 1", "two-sided", "compare.relation.rank_correlation"),
+    "{low,high}": Column("-1 to 1", "its interval at 1 - level; empty below 5 kinds", "compare.ranks.rank_correlation"),
+    "p": Column(
+        "0 to 1",
+        "permutation of the kinds' shifts, against the largest correlation of all kernels with it: corrected for that search",
+        "compare.ranks.searched",
+    ),
     "partial{,_low,_high,_p}": Column(
         "-1 to 1",
         "the same with the change of the training loss taken out of both sides; empty where it is not known",
-        "compare.relation.rank_correlation",
+        "compare.ranks.rank_correlation",
     ),
-    "q": Column("0 to 1", "p after Benjamini and Hochberg over all rows", "compare.relation.relation_table"),
 }
 
 CLAIMS = {

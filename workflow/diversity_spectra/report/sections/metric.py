@@ -22,7 +22,7 @@ SHIFT_SIDES = {
 
 
 def diversity_shift(material: Material, model: str) -> Drawing:
-    """The title question: kernels across, sides of the shift down; a mark per condition of data, with fit and correlation."""
+    """The title question: kernels across, sides of the shift down; a mark per condition of data, fit and correlation of kinds."""
     table, relation = material.table("metric", model), material.table("relation", model)
     if relation.empty or not np.isfinite(relation["correlation"]).any():
         return Drawing(
@@ -61,21 +61,22 @@ def diversity_shift(material: Material, model: str) -> Drawing:
     kinds = number_key(conditions, numbers)
     own = [name for name in material.families(model) if name in set(data["family"])]
     family_legend(figure, material.palette, own, baseline=False, numbers=kinds)
-    n = counted(list(relation["n"]), "condition")
+    n = counted(list(relation["n"]), "kind")
     caption = (
         "Do training sets that are more diverse move the spectra further, and along which regulariser? Each mark is a condition with "
-        f"other data than the plain set ({n}), with the {material.confidence} intervals of both numbers; right of 0: more diverse "
-        "than the plain set; shifts in run-to-run standard deviations. Grey: the line of Theil and Sen. Above each panel: Spearman's rank "
-        "correlation with its interval, and the same with the training loss taken out of both sides, since data that are harder to "
-        f"fit move the weights whether diverse or not. Tried: {len(relation)} correlations; q is corrected for that."
+        f"other data than the plain set, with the {material.confidence} intervals of both numbers; right of 0: more diverse "
+        "than the plain set; shifts in run-to-run standard deviations. Over "
+        f"n = {n}, each with the mean of its strengths: in grey the line of Theil and Sen; above each panel Spearman's rank correlation "
+        "with its interval and its p, corrected for the search over kernels, and the same with the training loss taken out of both sides, since data that are harder to "
+        f"fit move the weights whether diverse or not."
     )
     return Drawing(caption, figure)
 
 
 def _relation(row: pd.Series) -> str:
     if not np.isfinite(row["correlation"]):
-        return "rank correlation: too few conditions"
-    plain_part = f"{interval(*row[['correlation', 'low', 'high']].astype(float), 2)}, q {probability(row['q'])}"
+        return "rank correlation: too few kinds"
+    plain_part = f"{interval(*row[['correlation', 'low', 'high']].astype(float), 2)}, p {probability(row['p'])}"
     partial = interval(*row[["partial", "partial_low", "partial_high"]].astype(float), 2)
     return f"{plain_part}\nless training loss: {partial}"
 
@@ -83,15 +84,15 @@ def _relation(row: pd.Series) -> str:
 def related(material: Material, model: str) -> str:
     """The answer to the title question in words: which correlations of diversity with the shift pass the correction."""
     table = material.table("relation", model)
-    if table.empty or table["q"].isna().all():
+    if table.empty or table["p"].isna().all():
         return ""
-    known = table[table["q"].notna()]
-    clear = known[known["q"] < material.level]
-    n = counted([known["n"].max()], "condition")
+    known = table[table["p"].notna()]
+    clear = known[known["p"] < material.level]
+    n = counted([known["n"].max()], "kind")
     if clear.empty:
         return (
-            f"Over {n} with other data, no correlation of the gain in diversity with the shift can be told from 0 after correction "
-            f"({len(known)} tried)."
+            f"Over {n} of other data, no correlation of the gain in diversity with the shift can be told from 0, corrected for the "
+            f"search over kernels ({len(known)} tried)."
         )
     told_rows = []
     for row in clear.itertuples():
@@ -102,7 +103,10 @@ def related(material: Material, model: str) -> str:
         )
         numbers = interval(row.correlation, row.low, row.high, 2, sign=True)
         told_rows.append(f"{kernel(row.kernel)}, {SHIFT_SIDES[row.shift]} {numbers}{stays}")
-    return f"Over {n} with other data, of {len(known)} rank correlations tried these pass the correction: {'. '.join(told_rows)}."
+    return (
+        f"Over {n} of other data, of {len(known)} rank correlations tried these can be told from 0, corrected for the search over "
+        f"kernels: {'. '.join(told_rows)}."
+    )
 
 
 def not_diverse(material: Material, model: str) -> str:
