@@ -229,11 +229,9 @@ def test_files_are_the_same_every_time(
     few["controls"] = tables["controls"]
     for name, table in few.items():
         write_table(tmp_path / "tables" / f"{name}.csv", table)
-    for out in ("a", "b"):
-        assert (
-            main(["report", "--tables", str(tmp_path / "tables"), "--out", str(tmp_path / out), "--title", "One & two"])
-            == 0
-        )
+    for out, processes in (("a", "1"), ("b", "2")):
+        command = ["report", "--tables", str(tmp_path / "tables"), "--out", str(tmp_path / out), "--threads", processes]
+        assert main([*command, "--title", "One & two"]) == 0
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     expected = [
         f"figures/{figure.name}{suffix}" for figure in sections.figures_of(["mlp"]) for suffix in (".png", ".svg")

@@ -16,10 +16,11 @@ rule report:
         "logs/report/{item}.log",
     benchmark:
         "logs/report/{item}.benchmark.tsv"
+    threads: 4
     params:
         run=run("report"),
         told=told("report"),
     message:
         "{params.told}"
     shell:
-        "diversity-spectra report {params.run} >{log} 2>&1"
+        "diversity-spectra report {params.run} --threads {threads} >{log} 2>&1"
