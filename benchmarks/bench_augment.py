@@ -17,7 +17,7 @@ import torch
 
 from diversity_spectra.augment.job import Augment, DataRecipe, Step
 from diversity_spectra.augment.kinds import KINDS
-from diversity_spectra.augment.variants import Variants
+from diversity_spectra.augment.variants import PIECE, Variants
 from diversity_spectra.imageset import ImageSet
 
 LEVELS = {
@@ -41,15 +41,17 @@ def main() -> None:
         for kind in (kind for kind in KINDS if kind in LEVELS):
             recipe = DataRecipe(augmentations=[Step(kind=kind, level=LEVELS[kind])])
             made = Variants(Augment(recipe=recipe, images="none"), real, None)
-            rows = np.arange(count)
-            _ = made[rows[:4]]  # imports
-            clock, processor = time.perf_counter(), time.process_time()
-            _ = made[rows]
-            rates = [count / (time.process_time() - processor), count / (time.perf_counter() - clock)]
-            clock = time.perf_counter()
-            for _ in made.read([rows], arguments.processes):
-                pass
-            rates.append(count / (time.perf_counter() - clock))
+            pieces = [
+                np.arange(start, min(start + PIECE, count)) for start in range(0, count, PIECE)
+            ]  # as the stage does
+            _ = made[pieces[0][:4]]  # imports
+            rates = []
+            for processes in (0, arguments.processes):
+                clock, processor = time.perf_counter(), time.process_time()
+                for _ in made.read(pieces, processes):
+                    pass
+                rates += [count / (time.process_time() - processor)] if processes == 0 else []
+                rates.append(count / (time.perf_counter() - clock))
             print(f"| {kind} | {side} | {rates[0]:.0f} | {rates[1]:.0f}, {rates[2]:.0f} |", flush=True)
 
 

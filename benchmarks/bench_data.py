@@ -32,7 +32,7 @@ PAGE = """# Reading images
     python benchmarks/bench_data.py
 
 {count:,} JPEG files of {size[0]} x {size[1]} px (smooth noise, quality 90, {kilobytes:.0f} kB on average) in {classes} class folders, to
-{side} px. {machine}; load average when it began {load:.1f}, so the machine was shared. {repeats} repeats, alternating; the files
+{side} px. {machine}; load average when it began {load:.1f}. {repeats} repeats, alternating; the files
 were in the page cache.
 
 *Ours* is `data.folder.read_images`, as stage `data` calls it with so many `--threads`: EXIF, transparency and damaged files looked

@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Labels, manifest and recipe of the set, and its images unless they are made when they are read."""
     import pandas as pd
+    import torch
 
+    torch.set_num_threads(1)  # an image is too small for more; other processes make others
     job = read_job(arguments, Augment)
     real = imageset.load(job.images)
     synthetic = imageset.load(job.synthetic) if job.synthetic else None
