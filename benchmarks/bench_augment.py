@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
+from collections import deque
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from diversity_spectra.augment.job import Augment, DataRecipe, Step
 from diversity_spectra.augment.kinds import KINDS
-from diversity_spectra.augment.variants import PIECE, Variants
-from diversity_spectra.imageset import ImageSet
+from diversity_spectra.augment.variants import Variants
+from diversity_spectra.imageset import ImageSet, new_images
 
 LEVELS = {
     "gaussian_noise": 0.1, "rotation": 20.0, "resized_crop": 0.5, "random_erasing": 0.3, "color_jitter": 0.4,
@@ -41,17 +44,15 @@ def main() -> None:
         for kind in (kind for kind in KINDS if kind in LEVELS):
             recipe = DataRecipe(augmentations=[Step(kind=kind, level=LEVELS[kind])])
             made = Variants(Augment(recipe=recipe, images="none"), real, None)
-            pieces = [
-                np.arange(start, min(start + PIECE, count)) for start in range(0, count, PIECE)
-            ]  # as the stage does
-            _ = made[pieces[0][:4]]  # imports
+            _ = made[:4]  # imports
             rates = []
-            for processes in (0, arguments.processes):
-                clock, processor = time.perf_counter(), time.process_time()
-                for _ in made.read(pieces, processes):
-                    pass
-                rates += [count / (time.process_time() - processor)] if processes == 0 else []
-                rates.append(count / (time.perf_counter() - clock))
+            with tempfile.TemporaryDirectory() as folder:
+                for processes in (0, arguments.processes):
+                    images = new_images(Path(folder), made.shape)
+                    clock, processor = time.perf_counter(), time.process_time()
+                    deque(made.write(images, workers=processes), maxlen=0)  # as the stage does
+                    rates += [count / (time.process_time() - processor)] if processes == 0 else []
+                    rates.append(count / (time.perf_counter() - clock))
             print(f"| {kind} | {side} | {rates[0]:.0f} | {rates[1]:.0f}, {rates[2]:.0f} |", flush=True)
 
 

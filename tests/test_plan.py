@@ -24,6 +24,7 @@ from diversity_spectra.planning.steps import Work
 from diversity_spectra.planning.why import explain
 from diversity_spectra.settings import Absent
 from diversity_spectra.stages import STAGES, kinds
+from diversity_spectra.work import Sets
 
 ROOT = Path(__file__).parent.parent
 TINY = read_yaml(ROOT / "tests/configs/tiny.yaml")
@@ -74,6 +75,14 @@ def test_a_setting_that_came_later_counts_only_where_it_is_used() -> None:
     assert recipe.model_copy(update={"ema": 0.9}).identity({}) == {**counted, "ema": 0.9}
     marks = [mark for mark in Training.model_fields["ema"].metadata if isinstance(mark, Absent)]
     assert [mark.value for mark in marks] == [0.0]
+
+
+def test_trainings_on_images_that_are_made_when_they_are_read_are_another_kind_of_work() -> None:
+    made = planned(execution={"materialise": "never"})
+    kinds = {job.name: job.work(Sets({each.out: each for each in made.jobs})).kind for job in made.of_kind("finetune")}
+    virtual = {name for name, kind in kinds.items() if kind.endswith(", images made when read")}
+    augmented = {runs.finetune.name for runs in made.runs if runs.training_set != "plain"}
+    assert virtual == augmented and augmented < set(kinds)
 
 
 def test_tests_in_another_precision_train_nothing() -> None:

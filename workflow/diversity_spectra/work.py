@@ -53,6 +53,13 @@ class Sets:
             self._shapes[folder] = made or (self.jobs[folder].shape(self) if folder in self.jobs else None)
         return self._shapes[folder]
 
+    def stored(self, folder: str) -> bool:
+        """Whether its images lie on the disk, or will; others are made when they are read."""
+        if Path(folder, "meta.json").exists():
+            return Path(folder, "images.npy").exists()
+        shape, stored = self.shape(folder), getattr(self.jobs.get(folder), "stored", None)
+        return shape is None or stored is None or stored(self.bytes(shape))
+
     def read(self, folder: str, path: Path) -> None:
         """Read the shape of a set that will lie in `folder` and still lies at `path`."""
         self._shapes[folder] = set_shape(path)

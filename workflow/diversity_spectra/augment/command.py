@@ -9,7 +9,7 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.augment.job import Augment
-from diversity_spectra.augment.variants import PIECE, Variants
+from diversity_spectra.augment.variants import Variants
 from diversity_spectra.execution import add_job, add_threads, log, publish, read_job
 from diversity_spectra.resume import Resume
 
@@ -52,13 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _made(variants: Variants, resume: Resume, processes: int) -> np.memmap:
     """All images (N, H, W, C), in a memory map beside the saved states; each process makes pieces of them."""
     state, images = resume.images(variants.shape)
-    done = state["step"] if state else 0
-    ahead = (np.arange(start, min(start + PIECE, len(images))) for start in range(done, len(images), PIECE))
+    said = state["step"] if state else 0
     with resume.watching():
-        for part in variants.read(ahead, processes if processes > 1 else 0):
-            images[done : done + len(part)] = part
-            done += len(part)
-            if done // 10_000 > (done - len(part)) // 10_000:
+        for done in variants.write(images, said, processes if processes > 1 else 0):
+            if done - said >= 10_000:
+                said = done
                 log.info("%d of %d images", done, len(images))
             if resume.due() and done < len(images):
                 images.flush()

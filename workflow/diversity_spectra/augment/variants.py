@@ -98,9 +98,6 @@ class Variants:
         """
         if workers == 0:
             return (self[rows] for rows in batches)
-        import torch
-        from torch.utils.data import DataLoader
-
         counts: deque[int] = deque()  # pieces of the batches that are on the way
 
         def pieces() -> Iterator[np.ndarray]:
@@ -109,18 +106,46 @@ class Variants:
                 counts.append(len(parts))
                 yield from parts
 
-        # Arrays travel through pipes: tensors would through /dev/shm, which is small in containers.
-        loader = DataLoader(
-            self, batch_size=None, sampler=pieces(), num_workers=workers, collate_fn=_same, worker_init_fn=_start,
-            generator=torch.Generator(), multiprocessing_context="fork",
-        )  # fmt: skip
-        # The processes start here and not with the first batch, which a thread may ask for: a fork belongs to the main thread.
-        made = iter(loader)
+        made = _by_processes(self, pieces(), workers)
         return (np.concatenate([first, *(next(made) for _ in range(counts.popleft() - 1))]) for first in made)
 
+    def write(self, images: np.memmap, start: int = 0, workers: int = 0) -> Iterator[int]:
+        """Write all images from `start` on into a memory map of them; how many are there, after each piece.
 
-def _same(images: np.ndarray) -> np.ndarray:
-    return images
+        Processes write into the map themselves: sending large images to each other takes longer than making them.
+        """
+        pieces = (np.arange(first, min(first + PIECE, len(self))) for first in range(start, len(self), PIECE))
+        written = _Written(self, images)
+        return _by_processes(written, pieces, workers) if workers else (written[rows] for rows in pieces)
+
+
+class _Written:
+    """Rows of variants, written into the memory map `images` when they are asked for; the number after the last one."""
+
+    def __init__(self, variants: Variants, images: np.memmap):
+        self.variants, self.images = variants, images
+
+    def __getitem__(self, rows: np.ndarray) -> int:
+        self.images[rows] = self.variants[rows]
+        return int(rows[-1]) + 1
+
+
+def _by_processes(source: Variants | _Written, pieces: Iterable[np.ndarray], workers: int) -> Iterator:
+    """What `source` gives for each of `pieces` of rows, in order, from so many processes."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    # Arrays travel through pipes: tensors would through /dev/shm, which is small in containers.
+    loader = DataLoader(
+        source, batch_size=None, sampler=pieces, num_workers=workers, collate_fn=_same, worker_init_fn=_start,
+        generator=torch.Generator(), multiprocessing_context="fork",
+    )  # fmt: skip
+    # The processes start here and not with the first piece, which a thread may ask for: a fork belongs to the main thread.
+    return iter(loader)
+
+
+def _same(made: np.ndarray | int) -> np.ndarray | int:
+    return made
 
 
 def _start(worker: int) -> None:

@@ -218,8 +218,8 @@ class Training(Recipe):
         """Whether decay multiplies weights by a known factor, whatever the data: where it is decoupled from the gradient."""
         return self.decay > 0 and self.optimizer == "adamw"
 
-    def work(self, network: Network, runs: int) -> Work:
-        kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step"
+    def work(self, network: Network, runs: int, images: str = "") -> Work:
+        kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step{images}"
         return Work(kind, "images", self.steps * self.batch_size * runs)
 
 
@@ -308,4 +308,5 @@ class Finetune(RunsJob):
     def work(self, sets: Sets, results: int = 1) -> Work:
         if self.training is None:
             return Work(f"checkpoint of {self.network.told}", "networks", results)
-        return self.training.work(self.network, results)
+        made = "" if sets.stored(self.train) else ", images made when read"
+        return self.training.work(self.network, results, made)
