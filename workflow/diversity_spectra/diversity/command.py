@@ -289,7 +289,7 @@ def _nearness(
 ) -> dict[str, list[tuple[float, float, float]]]:
     """rho of the set with the plain one, with its interval and the images per class: of the study by space, and by class.
 
-    Of the same images per class in every set: the first of each draw, and of as many draws from the plain set.
+    Of the same number of images per class in every set, drawn anew from each of the two.
     """
     from diversity_spectra.diversity import vendi, weighted
     from diversity_spectra.seeds import derive_seed
@@ -300,19 +300,23 @@ def _nearness(
     origin, copy, picture = inputs.origins_of(
         arguments.image_set, images, same=Path(arguments.plain) == Path(arguments.image_set)
     )
-    rows = weighted.compared_rows(origin, copy, len(plain))
+    if plain.classes != images.classes or picture.max() >= len(plain):
+        raise UserError(
+            f"{arguments.image_set} was not made of {arguments.plain}: name the set that it was made of with --plain"
+        )
+    opposite = weighted.compared_rows(origin, copy, picture, plain.labels)
     spaces = {"pixel": lambda members, chosen: vendi.pixel_rows(members.images, chosen)}
     if embed:
         spaces["embedding"] = embed
     found: dict[str, list[float]] = {f"{form}{space}": [] for space in spaces for form in ("wvs_", "wvs_by_class_")}
     for draw in range(draws):
         own = vendi.subsample(plain.labels, classes, size, derive_seed(seed, "plain"), draw)
-        chosen = vendi.subsample(labels, classes, per_class, seed, draw, sources)[:, :size]
-        opposite = own.ravel()[own.ravel() < len(rows)]
+        chosen = vendi.subsample(labels, classes, size, seed, draw, sources)
+        paired = opposite[own.ravel()]
         for space, features in spaces.items():
             first = features(plain, own.ravel())
-            paired = features(images, rows[opposite])
-            found[f"wvs_{space}"].append(weighted.by_index(first[own.ravel() < len(rows)], paired))
+            there = features(images, paired[paired >= 0])
+            found[f"wvs_{space}"].append(weighted.by_index(first[paired >= 0], there))
             second = features(images, chosen.ravel())
             shaped = (part.reshape(len(classes), size, -1) for part in (first, second))
             found[f"wvs_by_class_{space}"].append(weighted.by_class(*shaped, (own, picture[chosen])))
@@ -324,7 +328,7 @@ def _nearness(
 
 
 def _weighted(near: dict, scores: pd.DataFrame) -> list[dict]:
-    """Weighted Vendi scores, as rows of the quality table: order 1, all classes pooled, relative errors added in squares."""
+    """Weighted Vendi scores, as rows of the quality table: order 1, all classes pooled; errors of the factors add in squares."""
     rows = []
     known = scores[(scores["order"] == "1") & (scores["label"] == "overall")].set_index("kernel")
     for name, (rho, low, high, size) in near.items():
@@ -332,20 +336,13 @@ def _weighted(near: dict, scores: pd.DataFrame) -> list[dict]:
         if kernel not in known.index:
             continue
         score = known.loc[kernel]
-        relative = np.hypot((score["high"] - score["low"]) / 2 / score["score"], (high - low) / 2 / rho)
-        value = score["score"] * max(rho, 0.0) if np.isfinite(rho) else np.nan
-        ends = value * (1 - relative), value * (1 + relative)
+        kept = np.maximum(rho, 0.0)
+        value = score["score"] * kept
+        half = np.hypot(kept * (score["high"] - score["low"]) / 2, score["score"] * (high - low) / 2)
+        ends = np.maximum(value - half, 0.0), value + half
         for measure, number, bounds in ((name, value, ends), (name.replace("wvs", "rho", 1), rho, (low, high))):
-            rows.append(
-                {
-                    "measure": measure,
-                    "label": "overall",
-                    "value": number,
-                    "low": bounds[0],
-                    "high": bounds[1],
-                    "n": size,
-                }
-            )
+            row = {"measure": measure, "label": "overall", "value": number}
+            rows.append(row | {"low": bounds[0], "high": bounds[1], "n": size})
     return rows
 
 

@@ -53,13 +53,21 @@ def _product(first: np.ndarray, second: np.ndarray, own: np.ndarray, others: np.
     return total
 
 
-def compared_rows(origin: np.ndarray, copy: np.ndarray, plain: int) -> np.ndarray:
-    """Rows of a changed set, in order, that stand opposite the first rows of the plain set of that many images.
+def compared_rows(origin: np.ndarray, copy: np.ndarray, picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Row of a changed set that stands opposite each picture of the plain set, of labels (N,); -1 where none does.
 
-    The first variant of each; where generated images were added to all real ones, those alone, as in the study.
+    origin, copy, picture: of every row of the changed set, as `inputs.origins_of` gives them. A picture stands opposite its
+    own first variant; generated images, which are of no picture, take the other places, class by class. Where they were
+    added to all real ones they are compared alone, as in the study.
     """
     rows = np.flatnonzero(copy == 0)
     generated = origin[rows] == "synthetic"
-    if generated.any() and (~generated).sum() >= plain:
+    if generated.any() and (~generated).sum() >= len(labels):
         rows = rows[generated]
-    return rows[:plain]
+    own, others = rows[picture[rows] >= 0], rows[picture[rows] < 0]
+    opposite = np.full(len(labels), -1)
+    opposite[picture[own]] = own
+    by_class = np.argsort(labels, kind="stable")
+    free = by_class[opposite[by_class] < 0][: len(others)]
+    opposite[free] = others[: len(free)]
+    return opposite
