@@ -109,6 +109,15 @@ class TestCopies:
         assert found.threshold == 0
         assert list(found.flagged) == [True, False]
 
+    def test_copies_within_the_reference_do_not_hide_others(self):
+        """Means over blocks of pixels, where rounding is left between equal rows."""
+        rng = np.random.default_rng(0)
+        reference = rng.integers(0, 256, (500, 64, 49)).mean(axis=2)
+        candidates = np.concatenate([reference[:60] + rng.normal(0, 0.1, (60, 64)), reference[100:160]])
+        reference[480:] = reference[:20]
+        found = quality.near_copies(candidates, reference)
+        assert found.flagged.all() and not found.distance[60:].any()
+
 
 def test_label_agreement():
     assert list(quality.label_agreement(np.array([[2.0, 1], [2, 1], [0, 1]]), np.array([0, 1, 1]))) == [

@@ -87,14 +87,14 @@ class Copies:
 def near_copies(candidates: np.ndarray, reference: np.ndarray, quantile: float = COPY_QUANTILE) -> Copies:
     """Candidates (n, d) that lie nearer to a reference item (m, d) than real items lie to each other.
 
-    The threshold is the `quantile` of the Euclidean distances from reference items, at most SAMPLE of them, to the nearest
-    other one.
-    Distances of whole-number rows such as pixels are exact: a copy has distance 0 and is always flagged.
+    The threshold is the `quantile` of the Euclidean distances from reference items without a copy, at most SAMPLE of them, to
+    the nearest other one. A copy has distance 0 and is always flagged.
     """
     nearest, distance = _nearest(candidates, reference)
     sample = np.linspace(0, len(reference) - 1, min(len(reference), SAMPLE)).astype(int)
     _, own = _nearest(reference[sample], reference, sample)
-    threshold = float(np.quantile(own, quantile))
+    apart = own[(own > 0) & np.isfinite(own)]
+    threshold = float(np.quantile(apart, quantile)) if len(apart) else 0.0
     return Copies(nearest, distance, distance <= threshold, threshold)
 
 
@@ -186,10 +186,12 @@ def _moments(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, m) in float64."""
+    """Euclidean distances (n, m) in float64; 0 where no more than rounding is left, so of equal items."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :]
-    return np.sqrt(np.clip(squares - 2 * (a @ b.T), 0, None))
+    apart = squares - 2 * (a @ b.T)
+    apart[apart < a.shape[1] * np.finfo(np.float64).eps * squares] = 0
+    return np.sqrt(apart)
 
 
 def _radii(sample: np.ndarray, k: int) -> np.ndarray:
