@@ -136,18 +136,22 @@ class Bench:
         from diversity_spectra.evaluate.command import predict
 
         images = imageset.ImageSet(pixels, np.zeros(len(pixels), np.int64), {"classes": ["a"]})
-        predict(model, images, network, self.device)
-        start = time.perf_counter()
-        predict(model, images, network, self.device)
-        self.wait()
-        self.say(f"{network.architecture}: evaluation", f"{len(pixels) / (time.perf_counter() - start):.0f} images/s")
+        exact = None
+        for precision in ("float32", "tf32", "bfloat16"):
+            predict(model, images, network, self.device, precision)
+            start = time.perf_counter()
+            logits = predict(model, images, network, self.device, precision)
+            rate = len(pixels) / (time.perf_counter() - start)
+            exact = logits if exact is None else exact
+            off = f"logits off by {np.abs(logits - exact).max() / exact.std():.0e} sd"
+            self.say(f"{network.architecture}: evaluation in {precision}", f"{rate:.0f} images/s", off)
 
     # ------------------------------------------------------------ generation and spectra
 
     def generation(self) -> None:
         """A pipeline of the size of Stable Diffusion 1.5, in our tiles and in the plain loop, an image at a time."""
         from diversity_spectra.generate.kinds.text_to_image import TextToImage
-        from diversity_spectra.generate.pipeline import Pipeline
+        from diversity_spectra.generate.pipeline import GPU_TILE, Pipeline
 
         count, side, steps = (2, 32, 2) if self.cpu else (32, 512, 25)
         real = imageset.ImageSet(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2), {"classes": ["cat", "dog"]})
@@ -162,8 +166,11 @@ class Bench:
                     "scheduler": "DPMSolverMultistepScheduler",
                 }
             )  # fmt: skip
-            source = Pipeline(settings, real, 0, self.device)
-            for name, tile in (("plain loop", 1), ("tiles", source.tile)):
+            ways = [("plain loop", 1, False), ("tiles", GPU_TILE, False)] + [("tiles, compiled", GPU_TILE, True)] * (
+                not self.cpu
+            )
+            for name, tile, compiled in ways:
+                source = Pipeline(settings.model_copy(update={"compile": compiled}), real, 0, self.device)
                 source.tile = tile
                 source.draw(np.arange(tile))
                 self.wait()

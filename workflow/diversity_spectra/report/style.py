@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from diversity_spectra.report.words import MINUS, plain
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 DENSE = 1000  # cells or points of one panel beyond which they are drawn as pixels in the SVG
 HEAVY = 100_000  # characters of an SVG from which a PNG may be smaller
+FAR = 3  # times as far as marks are apart, beyond the outermost, intervals are drawn
 WIDTH = 7.5  # inches: at this width the text prints at its own size
 
 # Background and ink of a verdict, as on the page, and its mark.
@@ -169,6 +171,14 @@ def signed_ticks(axis, sizes: tuple[float, ...] = (3, 10, 30, 100, 300, 1000)) -
     axis.set_major_locator(FixedLocator(sorted([0, *steps])))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
+
+
+def near_marks(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """Let intervals run off the picture that are many times as long as all marks are apart, so that these can be told apart."""
+    for values, limits, limit in ((x, ax.get_xlim(), ax.set_xlim), (y, ax.get_ylim(), ax.set_ylim)):
+        low, high = min(values), max(values)
+        reach = FAR * ((high - low) or abs(high) or 1.0)
+        limit(max(limits[0], low - reach), min(limits[1], high + reach))
 
 
 def zero_lines(axes: Axes, x: bool = True, y: bool = True) -> None:

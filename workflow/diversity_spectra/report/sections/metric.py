@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from diversity_spectra.report.marks import NUMBERS, number_key, numbered, write_number
 from diversity_spectra.report.material import CONTROLS, Material
 from diversity_spectra.report.section import Figure, Section
-from diversity_spectra.report.style import MUTED, WIDTH, Drawing, canvas, family_legend, marker, zero_lines
+from diversity_spectra.report.style import MUTED, WIDTH, Drawing, canvas, family_legend, marker, near_marks, zero_lines
 from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import BENEFITS, NOTHING, counted, interval, kernel, listing, plain, probability
 from diversity_spectra.report.words import condition as told
@@ -55,7 +55,10 @@ def diversity_shift(material: Material, model: str) -> Drawing:
                 write_number(ax, numbers.get(one["condition"], ""), one[gain], one[side], colour)
             zero_lines(ax)
             ax.set_title(_relation(known), fontsize=7)
+    for row, side in zip(axes, sides, strict=True):
         row[0].set_ylabel(f"shift {SHIFT_SIDES[side]}" if side != "length" else SHIFT_SIDES[side])
+        for ax, name in zip(row, kernels, strict=True):
+            near_marks(ax, data[f"diversity_gain_{name}"].dropna(), data[side].dropna())
     for ax, name in zip(axes[-1], kernels, strict=True):
         ax.set_xlabel(f"gain in ln(Vendi), {kernel(name)}")
     kinds = number_key(conditions, numbers)
@@ -151,7 +154,10 @@ def metric(material: Material, model: str) -> Drawing:
         for ax, predictor in zip(row, predictors, strict=True):
             _benefit_panel(ax, table, predictor, f"{benefit}_gain", material, numbers)
             ax.set_title(_correlation(validation, predictor, benefit), fontsize=7)
+    for row, benefit in zip(axes, benefits, strict=True):
         row[0].set_ylabel(BENEFITS[benefit])
+        for ax, predictor in zip(row, predictors, strict=True):
+            near_marks(ax, table[predictor].dropna(), table[f"{benefit}_gain"].dropna())
     for ax, label in zip(axes[-1], predictors.values(), strict=True):
         ax.set_xlabel(label)
     kinds = number_key(conditions, numbers)
