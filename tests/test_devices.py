@@ -125,6 +125,12 @@ def test_a_named_device_is_leased_too_and_must_be_here(tmp_path: Path, monkeypat
     assert oct((tmp_path / "leases").stat().st_mode)[-4:] == "0700"
 
 
+def test_a_device_that_is_none_is_named() -> None:
+    for name in ("gpu", "mps", "cuda:", ""):
+        with pytest.raises(UserError, match="is not allowed; allowed: auto, cpu, cuda, cuda:N"):
+            devices.choose(name, 1)
+
+
 def test_a_lease_is_of_the_gpu_whatever_its_number_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One allocation of SLURM with several GPUs, or two that see theirs as cuda:0: two processes never get the same."""
     Machine(monkeypatch, tmp_path, ["a", "b"])

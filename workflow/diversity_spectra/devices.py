@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 import time
@@ -65,6 +66,8 @@ def choose(name: str, threads: int, jobs_per_gpu: int = 1) -> torch.device:
     given by a scheduler or found by the driver but that this torch cannot use.
     """
     global _sharing
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(f"device {name!r} is not allowed; allowed: auto, cpu, cuda, cuda:N")
     torch.set_num_threads(threads)
     _sharing = jobs_per_gpu
     if name == "cpu":
