@@ -384,6 +384,16 @@ def test_no_damage_of_a_state_is_loaded(workdir: Path) -> None:
         assert resume.load() is None
 
 
+def test_a_state_that_cannot_be_saved_is_not_said_to_be(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    resume = Resume("key", "state", 1.0)
+    resume.path.parent.mkdir(parents=True)
+    resume.path.mkdir()  # nothing can be put in its place
+    resume.stopping = True
+    with pytest.raises(SystemExit):
+        resume.save({"step": 3})
+    assert "step 3 cannot be saved" in caplog.text and "the state is saved" not in caplog.text
+
+
 def test_divergence_is_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:
     wild = {"weight_decay": 1e30, "clip": None, "steps": 40, "warmup": 0.0}
     assert train("out", 5, **wild) == 2

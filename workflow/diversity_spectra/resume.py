@@ -79,15 +79,17 @@ class Resume:
 
     def save(self, state: dict) -> None:
         """Write the state; leave the process if it was told to stop."""
+        kept = "the state is saved and the next run goes on from it"
         try:
             with atomic_file(self.path) as temporary:
                 torch.save({"key": self.key, **state}, temporary)
         except (OSError, RuntimeError) as error:
+            kept = "the next run goes on from the state saved before, if there is one"
             # A training that cannot be saved is still worth finishing.
             log.warning("the state at step %d cannot be saved: %s", state["step"], str(error).split("\n")[0])
         self.last = time.monotonic()
         if self.stopping:
-            log.error("stopped at step %d; the state is saved and the next run goes on from it", state["step"])
+            log.error("stopped at step %d; %s", state["step"], kept)
             raise Stopped(143)
 
     def clear(self) -> None:
