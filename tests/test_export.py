@@ -130,10 +130,12 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
 
 def test_what_is_there_is_left_alone(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "broken.tar").write_bytes(b"no tar")
+    torn = packed(tmp_path / "torn.tar", {"0.png": picture(0), "0.json": b"{"})
     for source, out, message in (
         (photos, photos, "is there already; name a new folder"),
         (photos, tmp_path / "out", "a folder without metadata.csv or"),
         (tmp_path / "broken.tar", tmp_path / "out", "cannot be read as a tar"),
+        (torn, tmp_path / "out", "the label of 0 cannot be read"),
         (photos / "0.png", tmp_path / "out", "none of .csv, .tsv"),
     ):
         assert main(["folders", str(source), str(out)]) == 2

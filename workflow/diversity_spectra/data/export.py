@@ -134,14 +134,16 @@ def _sample(path: Path, key: tuple[str, str] | None, sample: dict[str, bytes], l
     image = next((kind for kind in sample if f".{kind.rpartition('.')[2]}" in IMAGES), None)
     if image is None:
         return
-    fields: dict[str, Any] = {}
-    if "json" in sample:
-        fields = json.loads(sample["json"])
-    fields |= {kind: sample[kind].decode().strip() for kind in ("cls", "txt") if kind in sample}
+    image_name = "/".join(filter(None, key))
+    try:
+        fields: dict[str, Any] = dict(json.loads(sample.get("json", b"{}")))
+        fields |= {kind: sample[kind].decode().strip() for kind in ("cls", "txt") if kind in sample}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: the label of {image_name} cannot be read ({error})") from None
     wanted = (label,) if label else (*COLUMNS["label"], "txt")
     found = next((fields[name] for name in wanted if name in fields), None)
     if found is None:
-        raise UserError(f"{path}: {'/'.join(filter(None, key))} has no {' or '.join(wanted)}; name it with --label")
+        raise UserError(f"{path}: {image_name} has no {' or '.join(wanted)}; name it with --label")
     yield Item(_class(found), f"{key[1]}.{image}", sample[image])
 
 
