@@ -196,6 +196,7 @@ def test_the_device_is_released_before_the_work_of_the_cpu(tmp_path, monkeypatch
         events.append("embed")
         return np.random.default_rng(0).standard_normal((len(indices), 4))
 
+    monkeypatch.setattr(devices, "choose", lambda name, *_: name)
     monkeypatch.setattr(embedding, "load", lambda *_: (None, 0, 1))
     monkeypatch.setattr(embedding, "embed", embed)
     monkeypatch.setattr(devices, "release", lambda: events.append("release"), raising=False)
@@ -204,6 +205,26 @@ def test_the_device_is_released_before_the_work_of_the_cpu(tmp_path, monkeypatch
     options = ("--device", "cuda:0", "--reference", real, "--out", tmp_path / "o.csv", "--quality", tmp_path / "q.csv")
     assert run(synthetic, *options) == 0
     assert events == ["embed", "embed", "embed", "release", "score"]
+
+
+def test_the_embedding_has_as_many_threads_as_are_asked_for(tmp_path, stub, monkeypatch):
+    import torch
+
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    assert run(write_set(tmp_path / "set"), "--threads", 3, "--device", "cpu", "--out", tmp_path / "o.csv") == 0
+    assert threads == [3]
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path, capsys):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(3):
+                Image.fromarray(np.full((8, 8, 3), 40 * index, np.uint8)).save(tmp_path / part / name / f"{index}.png")
+    assert run(tmp_path, "--embedding", "none") == 2
+    assert f"name one of them, such as {tmp_path}/train" in capsys.readouterr().err
+    assert run(tmp_path / "train", "--embedding", "none") == 0
 
 
 def test_quality_without_an_embedding_has_copies_in_pixels(tmp_path):

@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--per-class", type=_positive, metavar="N", help="images per class (default: 80 %% of the smallest class)")
     add("--subsamples", type=_positive, default=5, metavar="K", help="draws behind the interval (default: %(default)s)")
     add("--seed", type=int, default=0, help="default: %(default)s")
-    add("--device", default="cpu", help="where the embedding runs: cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--device", default="cpu", help="where the embedding runs: auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--jobs-per-gpu", type=_positive, default=1, metavar="N", help="that may share it (default: %(default)s)")
     add("--threads", type=_positive, default=1, help="CPU threads of the embedding (default: %(default)s)")
     add("--reference", type=Path, metavar="REAL_SET", help="training images that a synthetic set is judged against")
@@ -76,6 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.job:
         return _run_job(arguments)
+    if arguments.embedding != "none":
+        arguments.device = _device(arguments)
     written = [f"{rows} rows to {path}" for path, rows in measure(arguments).items()]
     if written:
         print(f"wrote {', '.join(written)}", file=sys.stderr)

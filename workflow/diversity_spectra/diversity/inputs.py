@@ -21,10 +21,13 @@ def load(path: Path, arguments: argparse.Namespace, opened: ExitStack) -> ImageS
     """An image set, or a folder of images, read into a temporary one that lasts as long as `opened`."""
     from diversity_spectra.contents import images_in
     from diversity_spectra.data.folder import list_images, read_images
+    from diversity_spectra.data.tree import layout
 
     path = Path(path)
     if not path.is_dir() or (path / "images.npy").exists() or not images_in(path):
         return imageset.load(path)
+    if (part := layout(path).train) != path:
+        raise UserError(f"{path}: holds the parts of a data set, not its classes; name one of them, such as {part}")
     classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and images_in(entry))
     loose = [file for file in images_in(path) if file.parent == path]
     if classes and loose:
