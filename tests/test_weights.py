@@ -43,6 +43,7 @@ def wrappers(state: dict[str, torch.Tensor], old: dict[str, torch.Tensor]) -> di
         "compiled in ddp": {"model": under("module._orig_mod.")},
         "average": {"n_averaged": torch.tensor(3), **under("module.")},
         "nested": {"state_dict": under("net.backbone.")},
+        "tutorial": {"epoch": 5, "model_state_dict": state, "optimizer_state_dict": {}, "loss": 0.4},
     }
 
 
@@ -176,6 +177,9 @@ def test_names_that_nobody_knows_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it needs the names and shapes of timm") as error:
         models.create(RESNET, 3, str(tmp_path / "weights.safetensors"))
     assert len(str(error.value).splitlines()) == 1
+    torch.save([torch.ones(3)], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds no tensors by name"):
+        models.create(RESNET, 3, str(tmp_path / "list.pth"))
 
 
 class Evil:

@@ -20,7 +20,7 @@ from diversity_spectra.finetune.names import as_timm
 from diversity_spectra.finetune.networks import NETWORKS, MultilayerPerceptron
 
 # Where checkpoints keep the weights, the averaged ones first.
-WRAPPED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "module")
+WRAPPED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "module")
 WITHOUT_HUB = (
     "; without the hub: `weights: none` or a file (`diversity: {embedding: none}` or `tf_efficientnet_lite0:embedded`),"
     " or HF_HUB_OFFLINE=1 with weights that were downloaded before"
@@ -214,6 +214,8 @@ def read_weights(weights: str, architecture: str) -> dict[str, torch.Tensor]:
             f"{path}: cannot be read as weights without running its code ({reason}); save model.state_dict() alone, as"
             " .safetensors"
         ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds no tensors by name (a {type(state).__name__}); save model.state_dict()")
     for key in WRAPPED:
         if isinstance(state.get(key), dict):
             state = state[key]
