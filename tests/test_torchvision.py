@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import fashion
@@ -122,6 +123,12 @@ def test_sets_of_image_files_are_read(write, tmp_path: Path) -> None:
     data = torchvision_set.open_set(chosen["name"], chosen["root"], "test", download=False)
     with pytest.raises(UserError, match=r"set data\.image_size"):
         torchvision_set.write(data, np.arange(3), None, tmp_path)
+
+
+def test_a_class_of_several_names_has_them_in_words() -> None:
+    imagenette = types.SimpleNamespace(classes=[("tench", "Tinca tinca"), ("church",)])
+    assert torchvision_set.classes_of(imagenette, np.arange(2)) == ["tench, Tinca tinca", "church"]
+    assert torchvision_set.classes_of(types.SimpleNamespace(), np.arange(2)) == ["0", "1"]
 
 
 @pytest.mark.parametrize(

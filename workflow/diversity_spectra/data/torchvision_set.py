@@ -87,7 +87,9 @@ def labels_of(data: VisionDataset) -> np.ndarray:
 
 
 def classes_of(data: VisionDataset, labels: np.ndarray) -> list[str]:
-    return [str(name) for name in getattr(data, "classes", [])] or [str(label) for label in range(labels.max() + 1)]
+    """Names of the classes; ImageNet and Imagenette give several to each."""
+    names = getattr(data, "classes", None) or range(labels.max() + 1)
+    return [", ".join(name) if isinstance(name, tuple) else str(name) for name in names]
 
 
 def write(
