@@ -154,6 +154,12 @@ def test_too_few_images_of_a_class_are_named_before_anything_runs(tmp_path: Path
         parse(config)
 
 
+def test_more_shards_than_images_are_refused() -> None:
+    few = {"images_per_class": 10, "shards": 101}
+    with pytest.raises(ConfigError, match=r"generator\.shards is 101, but there are only 100 images to make"):
+        parse(configured(**few))
+
+
 def test_a_folder_that_holds_no_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model_index\.json in it"):
         parse(configured(model=str(tmp_path), revision=None))

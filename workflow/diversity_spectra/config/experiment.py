@@ -169,6 +169,9 @@ class Config(Settings):
                 raise ValueError(f"model {model.name!r} is pretrained on the pool, but data.pool_per_class is 0")
         if getattr(self.generator, "train_on", "") == "pool" and not self.data.pool_per_class:
             raise ValueError("generator.train_on is `pool`, but data.pool_per_class is 0")
+        parts = self.generator.parts if self.generator else 1
+        if parts > 1 and (classes := self.data.classes()) and parts > (made := self.generator.count(classes)):
+            raise ValueError(f"generator.shards is {parts}, but there are only {made} images to make")
         if isinstance(self.data, ImageFolder):
             if wrong := problem(Path(self.data.path)):
                 raise ValueError(f"data.path: {wrong}")
