@@ -179,7 +179,7 @@ def test_fresh_variants_train_the_same_weights_with_0_1_and_3_workers_and_after_
     one_thread = torch.set_num_threads
     monkeypatch.setattr(devices.torch, "set_num_threads", lambda threads: one_thread(1))
     digests = [train(f"with-{workers}", "fresh", workers + 1) for workers in (0, 1, 3)]
-    due, step = training.Resume.due, training._step
+    due, step = training.Resume.due, training.Stepper.__call__
     steps = []
 
     def stopping(*arguments):
@@ -189,7 +189,7 @@ def test_fresh_variants_train_the_same_weights_with_0_1_and_3_workers_and_after_
         return step(*arguments)
 
     monkeypatch.setattr(training.Resume, "due", lambda self: len(steps) == 9)
-    monkeypatch.setattr(training, "_step", stopping)
+    monkeypatch.setattr(training.Stepper, "__call__", stopping)
     with pytest.raises(Killed):
         train("killed", "fresh", 2)
     monkeypatch.setattr(training.Resume, "due", due)

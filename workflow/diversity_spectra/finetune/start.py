@@ -29,7 +29,7 @@ def starting(job: Finetune, seed: int, classes: int) -> nn.Module:
 
 def told(model: nn.Module) -> list[float]:
     """Sums of all weights and of their sizes, by which others than these are known."""
-    tensors = [tensor.double() for tensor in model.parameters()]
+    tensors = [tensor.detach().double() for tensor in model.parameters()]
     return [float(sum(tensor.sum() for tensor in tensors)), float(sum(tensor.abs().sum() for tensor in tensors))]
 
 

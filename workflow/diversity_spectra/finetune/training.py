@@ -31,7 +31,7 @@ RECORDS = 20  # rows of the history
 
 @dataclass
 class Outcome:
-    """History rows (step, loss, accuracy, lr, images_per_second, peak_memory_mb), whether the loss stayed finite, and how
+    """History rows (step, loss, accuracy, images_per_second, lr, peak_memory_mb), whether the loss stayed finite, and how
     many images of a batch went through the network at a time: fewer than the batch where the device had too little memory.
     """
 
@@ -125,104 +125,159 @@ def train(model: nn.Module, images: Images, recipe: Training, seed: int, resume:
     Raises `UserError` if the loss is not finite, unless that is to be recorded: then training ends there. Raises it too
     where memory lacks and parts of a batch would change the statistics of BatchNorm, unless that is allowed.
     """
-    device = images.device
-    optimiser = optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 
     def averaged(kept: list, new: list, step: torch.Tensor) -> None:
         get_ema_multi_avg_fn(average_decay(int(step), recipe))(kept, new, step)
 
     average = AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if recipe.ema else None
-    mix = mixer(recipe, int(images.labels.max()) + 1)
-    batch, steps = recipe.batch_size, recipe.steps
-    outcome = Outcome([], False, math.ceil(batch / recipe.accumulate))
+    take, history, sums = Stepper(model, images, recipe, seed), [], Sums()
     weights = class_weights(images.labels) if recipe.balanced else None
-    start = 0
-    losses, correct, since = 0.0, 0, 0
+    start, diverged = 0, False
     if state := resume.load():
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        scaler.load_state_dict(state["scaler"])
+        take.load_state_dict(state["stepper"])
         if average:
             average.load_state_dict(state["average"])
-        start, outcome.history, outcome.micro_batch = state["step"], state["history"], state["micro_batch"]
-        losses, correct, since = state["sums"]
+        start, history, sums = state["step"], state["history"], Sums(*state["sums"])
     _train_mode(model, recipe.freeze_norm)
-    # The first step takes the memory of all. One that fails half-way has changed weights, statistics or the optimiser.
-    before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    clock = time.monotonic()
-    record_every = max(1, steps // RECORDS)
+    take.remember()
+    clock, record_every = time.monotonic(), max(1, recipe.steps // RECORDS)
     with resume.watching(), closing(images.ahead(batches(images, recipe, seed, start, weights))) as read:
         for step, (indices, pixels) in enumerate(read, start + 1):
-            rate = learning_rate(step - 1, recipe)
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["lr_scale"]
-            loss = None
-            while loss is None:
-                # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
-                devices.seed(derive_seed(seed, "step", step - 1), device)
-                flipped = torch.rand(len(indices)) < 0.5 if recipe.flip else None
-                with suppress(torch.OutOfMemoryError):
-                    loss, hits = _step(
-                        model, optimiser, scaler, images, indices, pixels, flipped, mix, outcome.micro_batch, recipe
-                    )
-                    continue
-                # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
-                torch.cuda.empty_cache()
-                outcome.micro_batch = _smaller(model, outcome.micro_batch, recipe)
-                if before:
-                    model.load_state_dict(before)
-                    scaler = _again(scaler, device)
-                    if not state:
-                        optimiser.state.clear()
-            before = None
+            sums.add(*take(step - 1, indices, pixels))
             if average:
                 average.update_parameters(model)
-            losses, correct, since = losses + loss, correct + hits, since + 1
-            last = step == steps
+            last = step == recipe.steps
             if step % record_every == 0 or last:
-                mean_loss = float(losses) / since
-                seconds = max(time.monotonic() - clock, 1e-9)
-                outcome.history.append(
-                    {
-                        "step": step,
-                        "loss": mean_loss,
-                        "accuracy": float(correct) / (since * batch),
-                        "lr": rate,
-                        "images_per_second": since * batch / seconds,
-                        "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20
-                        if device.type == "cuda"
-                        else math.nan,
-                    }
-                )
-                log.info(
-                    "step %d of %d, loss %.4f, accuracy %.3f", step, steps, mean_loss, outcome.history[-1]["accuracy"]
-                )
-                losses, correct, since, clock = 0.0, 0, 0, time.monotonic()
-                if not math.isfinite(mean_loss):
+                history.append({"step": step, **sums.row(recipe.batch_size, time.monotonic() - clock), **take.told()})
+                sums, clock, loss = Sums(), time.monotonic(), history[-1]["loss"]
+                log.info("step %d of %d, loss %.4f, accuracy %.3f", step, recipe.steps, loss, history[-1]["accuracy"])
+                if not math.isfinite(loss):
                     if recipe.on_divergence == "fail":
-                        raise UserError(
-                            f"the loss is {mean_loss} at step {step}: lower lr, or set on_divergence to record"
-                        )
-                    outcome.diverged = True
+                        raise UserError(f"the loss is {loss} at step {step}: lower lr, or set on_divergence to record")
+                    diverged = True
                     break
             if not last and resume.due():
                 resume.save(
                     {
                         "step": step,
-                        "model": model.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "scaler": scaler.state_dict(),
+                        "stepper": take.state_dict(),
                         "average": average.state_dict() if average else {},
-                        "history": outcome.history,
-                        "micro_batch": outcome.micro_batch,
-                        "sums": [float(losses), float(correct), since],
+                        "history": history,
+                        "sums": [float(sums.loss), float(sums.hits), sums.steps],
                     }
                 )
     if average:
         model.load_state_dict(average.module.state_dict())
     model.eval()
-    return outcome
+    return Outcome(history, diverged, take.micro)
+
+
+@dataclass
+class Sums:
+    """Over the steps since the last row of the history: of tensors, so that no step waits for the device."""
+
+    loss: torch.Tensor | float = 0.0
+    hits: torch.Tensor | float = 0.0
+    steps: int = 0
+
+    def add(self, loss: torch.Tensor, hits: torch.Tensor) -> None:
+        self.loss, self.hits, self.steps = self.loss + loss, self.hits + hits, self.steps + 1
+
+    def row(self, batch: int, seconds: float) -> dict[str, float]:
+        return {
+            "loss": float(self.loss) / self.steps,
+            "accuracy": float(self.hits) / (self.steps * batch),
+            "images_per_second": self.steps * batch / max(seconds, 1e-9),
+        }
+
+
+class Stepper:
+    """Optimiser steps of one run; where memory lacks for a batch, in parts of it from then on."""
+
+    def __init__(self, model: nn.Module, images: Images, recipe: Training, seed: int):
+        self.model, self.images, self.recipe, self.seed = model, images, recipe, seed
+        self.device = images.device
+        self.optimiser, self.scaler = optimizer(model, recipe), self._scaler()
+        self.mix = mixer(recipe, int(images.labels.max()) + 1)
+        self.micro = math.ceil(recipe.batch_size / recipe.accumulate)  # images that go through the network at a time
+        self.rate, self.new = 0.0, True
+        self.before: dict[str, torch.Tensor] | None = None
+
+    def state_dict(self) -> dict:
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimiser", "scaler")}
+        return {**parts, "micro": self.micro}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name in ("model", "optimiser", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.micro = state["micro"]
+
+    def remember(self) -> None:
+        """Keep what the first step begins with: it takes the memory of all, and one that fails half-way has changed things."""
+        self.before = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
+        self.new = not self.optimiser.state
+
+    def told(self) -> dict[str, float]:
+        """What the history says of the last step beside loss and accuracy."""
+        peak = torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else math.nan
+        return {"lr": self.rate, "peak_memory_mb": peak}
+
+    def __call__(
+        self, step: int, indices: torch.Tensor, pixels: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Step number `step`, from 0 on, over rows `indices` (B,) of the images. Returns the loss and the number of hits."""
+        self.rate = learning_rate(step, self.recipe)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * group["lr_scale"]
+        while True:
+            # Dropout draws from the global stream; its seed is that of the step, so no state has to be kept.
+            devices.seed(derive_seed(self.seed, "step", step), self.device)
+            flipped = torch.rand(len(indices)) < 0.5 if self.recipe.flip else None
+            with suppress(torch.OutOfMemoryError):
+                done = self._attempt(indices, pixels, flipped)
+                self.before = None
+                return done
+            # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
+            torch.cuda.empty_cache()
+            self.micro = _smaller(self.model, self.micro, self.recipe)
+            if self.before:
+                self.model.load_state_dict(self.before)
+                self.scaler = self._scaler(self.scaler.state_dict())
+                if self.new:
+                    self.optimiser.state.clear()
+
+    def _attempt(
+        self, indices: torch.Tensor, pixels: torch.Tensor | None, flipped: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        recipe, scaler = self.recipe, self.scaler
+        self.optimiser.zero_grad(set_to_none=True)
+        loss_sum, hits = 0.0, 0
+        for start in range(0, len(indices), self.micro):
+            part = slice(start, start + self.micro)
+            given = (each if each is None else each[part] for each in (flipped, pixels))
+            batch, labels = self.images.batch(indices[part], *given)
+            # targets: (B,) or, of mixed images, (B, classes)
+            batch, targets = self.mix(batch, labels) if self.mix else (batch, labels)
+            with devices.computing(recipe.precision, self.device):
+                logits = self.model(batch)
+                loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+            scaler.scale(loss * (len(labels) / len(indices))).backward()
+            # Detached tensors, no .item(): the device need not be waited for.
+            loss_sum = loss_sum + loss.detach() * (len(labels) / len(indices))
+            hits = hits + (logits.detach().argmax(1) == labels).sum()
+        if recipe.clip:
+            scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        scaler.step(self.optimiser)
+        scaler.update()
+        return loss_sum, hits
+
+    def _scaler(self, state: dict | None = None) -> torch.amp.GradScaler:
+        """A scaler that has seen nothing of a step yet, of the scale that `state` tells."""
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "float16")
+        if state:
+            scaler.load_state_dict(state)
+        return scaler
 
 
 def _smaller(model: nn.Module, micro: int, recipe: Training) -> int:
@@ -239,50 +294,6 @@ def _smaller(model: nn.Module, micro: int, recipe: Training) -> int:
         "out of memory: going on with %d images at a time, %d per step as before", micro // 2, recipe.batch_size
     )
     return micro // 2
-
-
-def _again(scaler: torch.amp.GradScaler, device: torch.device) -> torch.amp.GradScaler:
-    """A scaler of the same scale that has seen nothing of a step yet."""
-    fresh = torch.amp.GradScaler(device.type, enabled=scaler.is_enabled())
-    fresh.load_state_dict(scaler.state_dict())
-    return fresh
-
-
-def _step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    images: Images,
-    indices: torch.Tensor,
-    pixels: torch.Tensor | None,
-    flipped: torch.Tensor | None,
-    mix: v2.Transform | None,
-    micro: int,
-    recipe: Training,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimiser step over `indices`, `micro` images at a time. Returns the loss and the number of hits, detached."""
-    optimiser.zero_grad(set_to_none=True)
-    loss_sum, hits = 0.0, 0
-    for start in range(0, len(indices), micro):
-        part = slice(start, start + micro)
-        given = (each if each is None else each[part] for each in (flipped, pixels))
-        batch, labels = images.batch(indices[part], *given)
-        batch, targets = (
-            mix(batch, labels) if mix else (batch, labels)
-        )  # targets: (B,) or, of mixed images, (B, classes)
-        with devices.computing(recipe.precision, images.device):
-            logits = model(batch)
-            loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-        scaler.scale(loss * (len(labels) / len(indices))).backward()
-        # Detached tensors, no .item(): the device need not be waited for.
-        loss_sum = loss_sum + loss.detach() * (len(labels) / len(indices))
-        hits = hits + (logits.detach().argmax(1) == labels).sum()
-    if recipe.clip:
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    scaler.step(optimiser)
-    scaler.update()
-    return loss_sum, hits
 
 
 def batches(
