@@ -346,6 +346,7 @@ def test_state_dicts_are_found_wherever_they_stand(tmp_path, torch):
         {"state_dict": state, "optimizer_states": [{"state": {0: {"exp_avg": other["fc.weight"]}}}], "epoch": 3},
         {"trainer": {"model": state}, "optimizer": {"state": other}},
         {"hyper_parameters": {"lr": 1}, "state_dict": state},
+        {"state_dict": state, "best_acc1": torch.tensor(71.3)},  # as PyTorch's own example of ImageNet
     ):
         torch.save(content, path)
         np.testing.assert_allclose(analyse(path).eigenvalues["fc|W"], squared(matrix(0, 20, 16)), rtol=1e-9)

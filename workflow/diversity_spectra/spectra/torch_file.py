@@ -272,6 +272,9 @@ def _state_dict(path: Path, content, key: str | None) -> dict[str, Stored]:
         return found[key]
     if not found:
         raise UserError(f"{path}: holds no tensors ({_described(content)})")
+    # Beside the weights may stand a best accuracy or a step, as tensors without a matrix among them.
+    weights = {name: held for name, held in found.items() if any(len(value.shape) > 1 for value in held.values())}
+    found = weights or found
     if len(found) == 1:
         return next(iter(found.values()))
     for usual in ("", *USUAL):
