@@ -201,6 +201,13 @@ def test_selection_by_pattern(tmp_path, weights):
         analyse(tmp_path / "m.safetensors", options=Options(include=("nothing",)))
 
 
+def test_names_are_selected_as_they_are(tmp_path):
+    save_file({"qkv.weight": matrix(0, 60, 20), "q.weight": matrix(1, 20, 20)}, tmp_path / "m.safetensors")
+    for include in ("qkv[[]k]", "qkv[k]", ["qkv[k]"]):
+        rows = analyse(tmp_path / "m.safetensors", options=Options(include=include)).rows
+        assert rows.loc[rows["analysed"], "layer"].tolist() == ["qkv[k]"], include
+
+
 def test_reading_is_lazy(tmp_path, weights, monkeypatch):
     save_file(weights, tmp_path / "m.safetensors")
     read = []

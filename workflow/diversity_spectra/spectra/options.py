@@ -26,7 +26,7 @@ class Options:
         alternatives: likelihood ratios of the tail against other distributions.
         subspace: number k of leading singular vectors compared with the reference; 0 for none.
         min_eigenvalues: matrices with fewer eigenvalues are not analysed; 8 is WeightWatcher's limit.
-        include, exclude: patterns (`fnmatch`) of names of parameters or layers; empty `include` takes all.
+        include, exclude: patterns (`fnmatch`) of names of parameters or layers, one or several; empty `include` takes all.
         key: where the state dict stands in a PyTorch file that holds several, or which of several adapters.
         groups: `PATTERN=N`, groups of the convolutions with such names, which are inferred otherwise.
     """
@@ -53,6 +53,6 @@ class Options:
         for name in ("bootstrap", "subspace", "min_eigenvalues"):
             if getattr(self, name) < 0:
                 raise UserError(f"spectra: {name} is {getattr(self, name)}, allowed: 0 or more")
-        object.__setattr__(self, "include", tuple(self.include))
-        object.__setattr__(self, "exclude", tuple(self.exclude))
-        object.__setattr__(self, "groups", tuple(self.groups))
+        for name in ("include", "exclude", "groups"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))

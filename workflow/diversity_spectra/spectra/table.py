@@ -73,10 +73,12 @@ def analyse(
         progress: called with the share of the work that is done, as parameters are finished.
 
     Raises:
-        UserError: a file that cannot be read, a pattern that matches nothing, or a reference of another model.
+        UserError: a file that cannot be read, a pattern that matches nothing, no thread, or a reference of another model.
         Stopped: Ctrl-C; matrices that are being decomposed go on in the background.
     """
     options = options or Options()
+    if threads < 1:
+        raise UserError(f"threads is {threads}, allowed: 1 or more")
     if reference is not None and not isinstance(reference, Reference):
         reference = Reference.open(Path(reference))
     tensors, named = model, "the model"
@@ -147,7 +149,9 @@ def _selected(views: list[View], options: Options, model: str) -> list[View]:
     """The views, of which those that the patterns leave out say so."""
 
     def matches(view: View, pattern: str) -> bool:
-        return fnmatchcase(view.parameter, pattern) or fnmatchcase(view.layer, pattern)
+        names = view.parameter, view.layer
+        # `attn.qkv[q]` is a name, though to fnmatch its brackets are a choice of letters.
+        return pattern in names or any(fnmatchcase(name, pattern) for name in names)
 
     for option, patterns in (("include", options.include), ("exclude", options.exclude)):
         for pattern in patterns:
