@@ -199,6 +199,14 @@ def test_spectra_without_a_bulk_say_so():
     assert "12 eigenvalues, fewer than 20" in few["mp_reason"]
 
 
+def test_a_bulk_below_the_rounding_of_the_gram_matrix_is_told():
+    rng = np.random.default_rng(0)
+    (u, _), (v, _) = np.linalg.qr(rng.normal(size=(128, 64))), np.linalg.qr(rng.normal(size=(64, 64)))
+    singular = np.sort(np.concatenate([np.full(30, 1e-9), np.full(10, 2e-9), np.linspace(1, 2, 24)]))
+    columns, reason = bulk.bulk_columns(singular**2, [Combination((1.0, (u * singular) @ v))])
+    assert not columns["mp_holds"] and "the median eigenvalue is below 1e-13 of the largest" in reason
+
+
 def test_matrices_of_one_row_are_fitted_together():
     rng = np.random.default_rng(9)
     groups = [Combination((1.0, rng.standard_normal((90, 30)))) for _ in range(8)]

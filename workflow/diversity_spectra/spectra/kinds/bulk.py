@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diversity_spectra.spectra import marchenko_pastur
-from diversity_spectra.spectra.decompose import Combination
+from diversity_spectra.spectra.decompose import GRAM_NOISE, Combination
 from diversity_spectra.spectra.kind import STRICT, STRICT_OR_MP, Kind, Measure, Spectrum
 from diversity_spectra.spectra.variance_profile import variance_profile
 
@@ -30,6 +30,10 @@ def bulk_columns(values: np.ndarray, parts: list[Combination]) -> tuple[dict, st
     missing = f"no Marchenko-Pastur fit: rank {len(values)} of {size}"
     # A law for noise of full rank says nothing of a matrix that is mostly zeros, such as a low-rank update.
     if len(values) < size / 2:
+        return {"mp_holds": False, "mp_reason": missing}, missing
+    # Its resolvents are those of the Gram matrix, in which smaller eigenvalues are rounding.
+    if np.median(values) < GRAM_NOISE * values[-1]:
+        missing = f"no Marchenko-Pastur fit: the median eigenvalue is below {GRAM_NOISE:g} of the largest"
         return {"mp_holds": False, "mp_reason": missing}, missing
     parts = [part for part in parts if part.gram.any()]
     profile = variance_profile(parts, values)
