@@ -12,19 +12,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CSV_ROWS = 100_000
-NAMES = ("experiment", "model", "condition", "training_set", "set", "label")  # given by people: "nan" and "1" are text
+# Given by people: "nan" and "1" are text, and "0.10" is another layer than "0.1".
+NAMES = ("experiment", "model", "condition", "training_set", "set", "label", "layer")
+
+
+def check_name(path: Path) -> None:
+    """Raises `UserError` unless the name says as what a table is written."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: a table's name ends in .parquet or .csv")
 
 
 def write_table(path: str | Path, frame: pd.DataFrame) -> None:
     """Write `frame` as Parquet or CSV, whichever the suffix of `path` names, atomically."""
     path = Path(path)
+    check_name(path)
     with atomic_file(path) as temporary:
         if path.suffix == ".parquet":
             frame.to_parquet(temporary, index=False)
-        elif path.suffix == ".csv":
-            frame.to_csv(temporary, index=False)
         else:
-            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+            frame.to_csv(temporary, index=False)
 
 
 def write_both(folder: Path, name: str, frame: pd.DataFrame) -> None:

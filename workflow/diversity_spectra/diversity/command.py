@@ -18,7 +18,7 @@ from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 from diversity_spectra.finetune.job import Precision
 from diversity_spectra.imageset import ImageSet
-from diversity_spectra.tables import write_table
+from diversity_spectra.tables import check_name, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,8 +186,8 @@ def _measure(arguments: argparse.Namespace, opened: ExitStack) -> dict[Path, int
     if wanted and not (arguments.reference or (arguments.plain and not arguments.copies)):
         raise UserError("--quality and --copies compare with real images: name them with --reference")
     for path in (arguments.out, *wanted):
-        if path and path.suffix not in (".parquet", ".csv"):
-            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+        if path:
+            check_name(path)
     images = inputs.load(arguments.image_set, arguments, opened)
     real = inputs.load_real(arguments, images, opened)
     logits = inputs.load_logits(arguments.logits, images) if arguments.logits else None

@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
             write_npz(result.folder / "predictions.npz", predictions)
             pd.DataFrame(rows).to_parquet(result.folder / "metrics.parquet", index=False)
-        drop_weights(arguments, job, seed)
+        if arguments.out is None:  # else the result that needs the weights may still have to be made
+            drop_weights(arguments, job, seed)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

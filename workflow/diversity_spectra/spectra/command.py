@@ -16,6 +16,7 @@ from diversity_spectra.execution import add_job, add_weights, drop_weights, fini
 from diversity_spectra.jobs import WEIGHTS
 from diversity_spectra.spectra.job import Analyse
 from diversity_spectra.spectra.progress import Progress, processors
+from diversity_spectra.tables import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         groups=arguments.groups,
     )
     for path in (*(arguments.out or ()), *(arguments.eigenvalues or ())):
-        _claim(path)
+        claim(path)
     reference = Reference.open(arguments.reference) if arguments.reference else None
     written, stopped = [], False
     for index, model in enumerate(arguments.models):
@@ -141,7 +142,10 @@ def _run_job(arguments: argparse.Namespace) -> None:
     from diversity_spectra.spectra.options import Options
     from diversity_spectra.spectra.table import Reference, analyse
 
-    job = read_job(arguments, Analyse)
+    *others, out = arguments.out or [None]
+    if not arguments.seeds or others or arguments.models:
+        raise UserError("--job: name the runs with --seeds, if need be one folder with --out, and no MODEL")
+    job = read_job(argparse.Namespace(job=arguments.job, out=out), Analyse)
     options = Options(**job.analysis.model_dump())
     pretrained = Reference.open(Path(job.pretrained, WEIGHTS)) if job.pretrained else None
     vectors: dict = {}
@@ -156,7 +160,8 @@ def _run_job(arguments: argparse.Namespace) -> None:
             result = analyse(trained / WEIGHTS, reference, options, kappas, arguments.threads)
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
-        drop_weights(arguments, job, seed)
+        if out is None:  # else the result that needs the weights may still have to be made
+            drop_weights(arguments, job, seed)
         log.info("seed %d: %d rows", seed, len(result.rows))
 
 
@@ -164,8 +169,6 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse what contradicts itself or would be ignored."""
     if not arguments.models:
         raise UserError("name the model's file; see --help")
-    if arguments.threads < 1:
-        raise UserError(f"--threads is {arguments.threads}, allowed: 1 or more")
     if arguments.device == "cuda" and not _cuda():
         raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
     for option in ("out", "eigenvalues", "kappa"):
@@ -173,8 +176,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if given is not None and len(given) != len(arguments.models):
             raise UserError(f"--{option}: {len(given)} given for {len(arguments.models)} models")
     for path in arguments.out or ():
-        if str(path) != "-" and path.suffix not in (".csv", ".parquet"):
-            raise UserError(f"{path}: a table's name ends in .parquet or .csv")
+        if str(path) != "-":
+            check_name(path)
     files = [path.resolve() for path in (*(arguments.out or ()), *(arguments.eigenvalues or ())) if str(path) != "-"]
     for path in files:
         if files.count(path) > 1 or path in [model.resolve() for model in arguments.models]:
@@ -195,7 +198,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--kappa: W - kappa * W_pretrained needs --reference")
 
 
-def _claim(path: Path) -> None:
+def claim(path: Path) -> None:
     """Find out before the work whether a file can be written."""
     if str(path) == "-":
         return

@@ -22,10 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from diversity_spectra.spectra.command import claim
     from diversity_spectra.spectra.summary import difference
     from diversity_spectra.spectra.table import analyse
-    from diversity_spectra.tables import write_table
+    from diversity_spectra.tables import check_name, write_table
 
+    if arguments.out:
+        check_name(arguments.out)
+        claim(arguments.out)
     progress = Progress(f"{arguments.first.name} and {arguments.second.name}")
     first = analyse(arguments.first, threads=arguments.threads, progress=lambda share: progress(share / 3)).rows
     change = analyse(
@@ -35,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress=lambda share: progress((1 + 2 * share) / 3),
     ).rows
     progress.close()
-    table = difference(first, change, change)
+    table = difference(first, change)
     if arguments.out:
         write_table(arguments.out, table)
     else:

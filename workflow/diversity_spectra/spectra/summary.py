@@ -57,18 +57,17 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-# What is compared between two models: column, whether as a ratio.
-DIFFERENCES = {"alpha": False, "stable_rank": True, "entropy": False, "log_spectral_norm": False}
+# What is compared between two models.
+DIFFERENCES = ("alpha", "stable_rank", "entropy", "log_spectral_norm")
 
 
-def difference(first: pd.DataFrame, second: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
+def difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Two models layer by layer, for the weights W.
 
-    first, second: their spectra. change: the second's with the first as its reference. One row per layer that both have:
+    first: spectra of the one. second: those of the other, with the first as its reference. One row per layer that both have:
     each measure of either, and of their difference dW = W_second - W_first the relative Frobenius norm, the stable rank,
     and the overlap of the leading singular subspaces (1: the same). Raises `UserError` where they have no layer in common.
     """
-    measures = list(DIFFERENCES)
     a, b = (
         table[table["analysed"] & (table["matrix"] == "W")].drop_duplicates("layer").set_index("layer")
         for table in (first, second)
@@ -76,13 +75,13 @@ def difference(first: pd.DataFrame, second: pd.DataFrame, change: pd.DataFrame) 
     layers = [layer for layer in b.index if layer in a.index]
     if not layers:
         raise UserError("the two models have no analysed layer in common")
-    moved = change[change["analysed"] & (change["matrix"] == "dW")].drop_duplicates("layer").set_index("layer")
-    own = change[change["matrix"] == "W"].drop_duplicates("layer").set_index("layer")
+    moved = second[second["analysed"] & (second["matrix"] == "dW")].drop_duplicates("layer").set_index("layer")
     table = b.loc[layers, ["N", "M"]].copy()
-    for name in measures:
+    for name in DIFFERENCES:
         table[f"{name}_a"], table[f"{name}_b"] = a.loc[layers, name].astype(float), b.loc[layers, name].astype(float)
     norms = moved["norm"].astype(float).reindex(layers) / a.loc[layers, "norm"].astype(float)
     table["relative_change"] = norms**0.5
     table["stable_rank_dW"] = moved["stable_rank"].astype(float).reindex(layers)
-    table["subspace_overlap"] = own.get("subspace_overlap_short", norms * float("nan")).astype(float).reindex(layers)
+    overlap = b.get("subspace_overlap_short", norms * float("nan"))
+    table["subspace_overlap"] = overlap.astype(float).reindex(layers)
     return table.reset_index()
