@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -63,10 +64,13 @@ def begin(work: Work, on_cluster: bool) -> tuple[list[str], list[str]]:
 
 # Ask for the graph of all jobs, those whose results are there included.
 WHOLE = {"--report", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--summary", "-S", "--detailed-summary", "-D"}
+# Options of one letter and without a value may be written together with the next one: -nR finetune, -nF.
+TOGETHER = re.compile(r"-([naflkptFSD]+)(\w*)")
 
 
 def asked_again(command: list[str]) -> tuple[bool, set[str]]:
     """Whether Snakemake's command line asks for the graph of all jobs, and the kinds of jobs that are to be in it anyway."""
+    command = [part for word in command for part in _apart(word)]
     options = [word.split("=")[0] for word in command]
     whole = bool(WHOLE & {*options})
     if whole or {"-F", "--forceall"} & {*options}:
@@ -77,6 +81,12 @@ def asked_again(command: list[str]) -> tuple[bool, set[str]]:
             named = takewhile(lambda word: not word.startswith("-"), command[index + 1 :])
             forced |= {*named, *command[index].partition("=")[2].split()}
     return whole, forced & set(kinds())
+
+
+def _apart(word: str) -> list[str]:
+    """Options that are written together, each alone."""
+    written = TOGETHER.fullmatch(word)
+    return [f"-{part}" for part in (*written[1], written[2]) if part] if written else [word]
 
 
 def forget(steps: Iterable[Step | None]) -> None:
