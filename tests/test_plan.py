@@ -328,10 +328,18 @@ def test_why_names_the_settings_that_differ_and_no_others(tmp_path: Path, monkey
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text(json.dumps({**before.spec, "ended": "2026-01-01"}))
     monkeypatch.chdir(tmp_path)
-    lines = [line.strip() for line in explain(after)]
+    lines = [line.strip() for line in explain(after, 1)]
     assert "setting config.models.mlp.conditions.dropout.rates: [0.3, 0.6] -> [0.3, 0.5]" in lines
     assert "setting config.models.lite0: removed" in lines
     assert not [line for line in lines if len(line) > 150]
+
+
+def test_why_knows_what_nothing_reads_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models may be deleted once they are analysed: nothing would be made for it."""
+    monkeypatch.chdir(tmp_path)
+    job = planned().of_kind("finetune")[0]
+    assert explain(job, 0)[0].endswith("not to be made: nothing that is to be made reads it")
+    assert "would be made" in explain(job, 2)[0]
 
 
 def test_why_names_jobs_like_an_unknown_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -41,19 +41,22 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(explain(job, missing[job.out])))
 
 
-def explain(job: Job, missing: int = 0) -> list[str]:
+def explain(job: Job, missing: int) -> list[str]:
     """One line of verdict, then one line per difference to the nearest earlier result of the same name.
 
     missing: how many of the job's results (runs, where it makes several) are to be made.
     """
     label = f"{job.kind}/{job.name}"
-    found = [record for folder in (Path(job.out), *Path(job.out).glob("seed-*")) if (record := read_record(folder))]
+    folders = (Path(job.out), *Path(job.out).glob("seed-*"), Path(job.place or job.out))
+    found = [record for folder in folders if (record := read_record(folder))]
     if found and found[0].get("key") == job.key:
         if missing:
             return [
                 f"{label}: {missing} of its results are not there (new seeds, or deleted); others are kept ({job.out})"
             ]
         return [f"{label}: up to date, made {found[0]['ended']} ({job.out})"]
+    if not missing:
+        return [f"{label}: not there, and not to be made: nothing that is to be made reads it"]
     earlier = _earlier(job)
     if earlier is None:
         return [f"{label}: would be made, nothing of this name was made before"]
