@@ -14,6 +14,7 @@ from worlds import world
 
 from diversity_spectra.cli import main
 from diversity_spectra.compare.features import STANDS_FOR, collect, of_kind
+from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.ranks import rank_correlation
 from diversity_spectra.compare.relation import relation_table
@@ -21,6 +22,7 @@ from diversity_spectra.compare.study import OUTPUTS, compare
 from diversity_spectra.errors import UserError
 from diversity_spectra.spectra.live import live
 from diversity_spectra.spectra.table import Reference, analyse
+from diversity_spectra.tables import read_table, write_table
 
 FAST = Options(bootstrap=200, permutations=200, robustness=False)
 CORE = list(Options.measures)
@@ -325,6 +327,14 @@ def test_diversity_that_acts_through_the_loss_alone_is_told_from_one_that_does_n
             diversity_gain_pixel=gain, length=length, kind=[f"k{index // 2}" for index in range(20)]
         )
         assert relation_table(strengths, runs, "plain", Options())["n"].max() == 10, "strengths are no units"
+
+
+def test_orders_of_vendi_scores_may_be_numbers(tmp_path) -> None:
+    row = {"training_set": "plain", "kernel": "pixel", "label": "mean", "score": 8.0, "low": 7.0, "high": 9.0}
+    scores = pd.DataFrame([{**row, "order": order} for order in ("1", "2", "inf")])
+    write_table(tmp_path / "scores.csv", scores)
+    for table in (scores, read_table(tmp_path / "scores.csv")):
+        assert log_vendi(table, ["plain"])["pixel"][0, 0] == pytest.approx(np.log(8))
 
 
 def test_a_partial_correlation_is_that_of_the_residuals() -> None:

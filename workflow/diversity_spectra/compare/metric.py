@@ -161,7 +161,8 @@ def log_vendi(diversity: pd.DataFrame, training_sets: Iterable[str]) -> dict[str
     Student's (and may reach below 0, so on the linear scale, divided by the score); it says how well the score is known,
     not how it would vary with another training set.
     """
-    scores = diversity[(diversity["order"].astype(str) == "1") & (diversity["label"] == "mean")]
+    # A table read from CSV has numbers for the orders.
+    scores = diversity[(diversity["order"].astype(float) == 1) & (diversity["label"] == "mean")]
     logs = {}
     for kernel, rows in scores.groupby("kernel"):
         rows = rows.drop_duplicates("training_set").set_index("training_set")[["score", "low", "high"]].astype(float)
