@@ -337,11 +337,14 @@ def test_what_was_never_run_is_said_to_be_unknown() -> None:
 
 
 @pytest.mark.parametrize("config", ["config.yaml", "tests/configs/tiny.yaml"])
-def test_a_fresh_clone_has_rates_and_says_whose_they_are(config: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_fresh_clone_has_rates_and_says_whose_they_are(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(bill, "processors", lambda: 3)  # of a container, say
     plan = ["plan", "--on", "cpu", "--configfile", str(ROOT / config)]
     assert cli.main(plan) == 0
     told = capsys.readouterr().out
-    assert "unknown" not in told and "\nwall time here (" in told
+    assert "unknown" not in told and "\nwall time here (3 cores)" in told
     jobs = len([step for step in Work(parse(read_yaml(ROOT / config))).steps if step.open])
     assert f"\nof {jobs} jobs the time is by the rates shipped with the package, of another machine" in told
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.estimate import Estimate, estimates
-from diversity_spectra.planning.machine import cores, cpu, gpus
+from diversity_spectra.planning.machine import cpu, gpus
 from diversity_spectra.planning.rates import Rates
 from diversity_spectra.planning.schedule import Schedule, longest_chain, schedule
 from diversity_spectra.planning.steps import Work
+from diversity_spectra.spectra.progress import processors
 from diversity_spectra.stages import kinds
 
 CHECKOUT = Path(__file__).parents[3]
@@ -46,10 +47,11 @@ def bill(plan: Work, rates: Rates, on: str | None = None, devices: Sequence[int]
         ]
     if devices:
         return [*lines, *_scaling(to_do, gpu, execution.threads, devices)]
-    slots = {"cpu": max(1, cores() // execution.threads), "gpu": len(found)} if gpu is None or found else None
+    cores = processors()
+    slots = {"cpu": max(1, cores // execution.threads), "gpu": len(found)} if gpu is None or found else None
     if slots is None:
         return [*lines, "wall time: add --devices 1,2,4"]
-    here = f"{len(found)} x {gpu} and {cores()} cores" if gpu else f"{cores()} cores"
+    here = f"{len(found)} x {gpu} and {cores} cores" if gpu else f"{cores} cores"
     return [*lines, f"wall time here ({here}): about {duration(_scheduled(to_do, slots).wall)}"]
 
 

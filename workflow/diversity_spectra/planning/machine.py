@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +10,6 @@ import sys
 def cpu(threads: int) -> str:
     """The CPU as a device. Its number of cores says how many jobs run at a time, not how fast one is."""
     return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def gpus() -> list[str]:

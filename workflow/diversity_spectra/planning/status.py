@@ -14,9 +14,9 @@ from diversity_spectra.config.experiments import load
 from diversity_spectra.planning import forecast
 from diversity_spectra.planning.bill import duration
 from diversity_spectra.planning.lock import at_work
-from diversity_spectra.planning.machine import cores
 from diversity_spectra.planning.rates import known
 from diversity_spectra.planning.steps import Step, Work
+from diversity_spectra.spectra.progress import processors
 
 EPILOG = """\
 example, beside a workflow that runs, or after one:
@@ -53,9 +53,10 @@ def status(work: Work, now: float) -> Iterator[str]:
         return
     rates = known()
     left = forecast.Forecast(forecast.tasks(work.steps, rates))
-    left.slots = max(1, cores() // work.experiments.execution.threads)
+    cores = processors()
+    left.slots = max(1, cores // work.experiments.execution.threads)
     yield (
-        f"about {duration(left.remaining(0.0))} left on {cores()} cores, by the rates "
+        f"about {duration(left.remaining(0.0))} left on {cores} cores, by the rates "
         f"{'shipped with the package' if all(rate.shipped for rate in rates.values()) else 'of past runs'}"
         f"{'' if makers else '; no workflow is at work: run snakemake to go on'}"
     )
