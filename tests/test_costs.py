@@ -445,6 +445,8 @@ def test_the_documented_table_is_the_one_computed(capsys: pytest.CaptureFixture)
     places = {part: str(ROOT / part) for part in command if "/" in part}
     assert cli.main([places.get(part, part) for part in command]) == 0
     lines = capsys.readouterr().out.splitlines()
+    steps = Work(parse(read_yaml(places["workflow/presets/cifar10-clip-vit-b32.yaml"]))).steps
+    assert f"There are {sum(step.job.takes_device() for step in steps)} jobs for GPUs" in told
     start, stop = (next(i for i, line in enumerate(lines) if line.startswith(word)) for word in ("stage ", "total "))
     wall = next(i for i, line in enumerate(lines) if line.startswith("wall time on N"))
     for computed in ("\n".join(lines[start : stop + 1]), "\n".join(lines[wall:])):

@@ -1,4 +1,4 @@
-"""The command `diversity-spectra`: one subcommand per stage, plus `plan`, `check`, `why`, `clean` and `plot-esd`.
+"""The command `diversity-spectra`: one subcommand per stage, and others to plan, watch and compare.
 
 Every subcommand is a module `command` with `configure(parser)` and `run(arguments)`; only the one that is asked for is
 imported, so planning never pays for torch.
