@@ -22,6 +22,7 @@ from diversity_spectra.data import folder
 from diversity_spectra.data.doubles import doubles
 from diversity_spectra.data.job import READERS, Digits, ImageFolder, OodImageFolder, Prepare
 from diversity_spectra.data.split import stratified
+from diversity_spectra.data.tree import counts
 from diversity_spectra.jobs import canonical
 from diversity_spectra.planning.show import pictures
 from diversity_spectra.report.load import pick
@@ -258,7 +259,10 @@ def test_hidden_folders_are_not_read_and_links_are(tmp_path: Path, random: np.ra
     (root / "dog/more").symlink_to(tmp_path / "elsewhere/more")
     picture(random).save(root / "dog/a.jfif", "JPEG")
     picture(random).save(root / "dog/b.avif")
-    assert np.bincount(made(root, tmp_path / "train", test_fraction=0.25).labels).tolist() == [3, 6]
+    (root / "dog/C.PNG").write_bytes((root / "dog/a.jfif").read_bytes())
+    (root / "dog/d.txt").touch()
+    assert np.bincount(made(root, tmp_path / "train", test_fraction=0.25).labels).tolist() == [3, 7]
+    assert counts(root) == {"cat": 4, "dog": 9}
 
 
 def test_copies_and_leaked_files_are_said(tmp_path: Path, random: np.random.Generator) -> None:

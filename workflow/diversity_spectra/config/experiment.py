@@ -203,10 +203,11 @@ class Config(Settings):
             if images and images < self.diversity.per_class:
                 raise ValueError(f"diversity.per_class is {self.diversity.per_class}, but {name} only {images}")
         largest = {model.name: max(condition.data.synthetic for condition in model.expanded()) for model in self.models}
+        by_class = self._by_class() if self.generator else {}
         for model, ratio in largest.items():
             if ratio and self.generator is None:
                 raise ValueError(f"model {model!r} has synthetic conditions, but there is no `generator`")
-            for name, (trained, synthetic) in self._by_class().items():
+            for name, (trained, synthetic) in by_class.items():
                 if round(ratio * trained) > synthetic:
                     raise ValueError(
                         f"model {model!r}: {ratio:g} synthetic images per real one are {round(ratio * trained)} of"
@@ -220,10 +221,11 @@ class Config(Settings):
 
         Raises ValueError for a class without images that the user generated.
         """
-        names = self.data.names()
         if isinstance(self.data, ImageFolder):
             real = self.data.per_class()["train"]
+            names = list(real)
         else:
+            names = self.data.names()
             shape, number = self.data.shape("train"), self.data.classes()
             real = dict.fromkeys(names or [""], shape[0] // number) if shape and number else {}
         if not isinstance(self.generator, GeneratedImages):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diversity_spectra.contents import images_in
+from diversity_spectra.contents import count_images, images_in
 from diversity_spectra.errors import UserError
 
 # What people call the parts of a data set, in any case.
@@ -77,7 +77,7 @@ def images_below(folder: Path) -> list[Path]:
 def counts(root: Path) -> dict[str, int]:
     """Images of every class; empty where there are no class folders."""
     try:
-        return {name: len(images_in(root / name)) for name in list_classes(root)}
+        return {name: count_images(root / name) for name in list_classes(root)}
     except UserError:
         return {}
 
