@@ -118,6 +118,15 @@ def test_the_pulse_says_how_far_a_job_is(handler: LogHandler, tmp_path: Path, mo
     assert "running: finetune mlp/x, seeds 0-1 (0:0" in capsys.readouterr().out
 
 
+def test_of_hundreds_of_jobs_a_few_are_named(handler: LogHandler, capsys: pytest.CaptureFixture) -> None:
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune": 200, "total": 200})
+    for jobid in range(200):
+        tell(handler, LogEvent.JOB_INFO, jobid=jobid, rule_name="finetune", rule_msg=f"finetune {jobid}", log=[])
+    tell(handler, LogEvent.JOB_FINISHED, job_id=1)
+    told = "running: finetune 0; finetune 2; finetune 3; finetune 4; 195 more"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f" | {told}")
+
+
 def test_whatever_is_said_after_it_a_job_that_was_stopped_did_not_fail(
     handler: LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

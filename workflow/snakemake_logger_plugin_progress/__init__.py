@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from logging import WARNING, LogRecord
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SOME_FAILED = "At least one job did not complete successfully."
 STOPPED = re.compile(r"(?:[\d:]{8} )?(?:stopped|KeyboardInterrupt) ?(.*)")
 LAST = 10  # lines of a log in which that word may stand
 PULSE = 60.0  # seconds after which it is said what goes on, where nothing has finished
+SHOWN = 4  # running jobs that are named in a line; on a cluster hundreds may run
 STEP = re.compile(r"(?:[\d:]{8} )?((?:step )?\d+ of \d+(?: images)?)")
 
 
@@ -155,7 +157,7 @@ class LogHandler(LogHandlerBase):
             self.forecast.finished(name, now)
         parts = [f"{name}: {clock(seconds)}"]
         if self.running:
-            parts.append("running: " + "; ".join(self.names[other][0] for other in self.running))
+            parts.append(self.told(lambda jobid: self.names[jobid][0]))
         self.say(self.line(parts, now))
 
     def line(self, parts: list[str], now: float) -> str:
@@ -173,16 +175,20 @@ class LogHandler(LogHandlerBase):
 
     def pulse(self, now: float) -> str:
         """`running: finetune mlp/baseline, seeds 0-7 (1:20, step 400 of 1200)`."""
-        told = []
-        for jobid, start in list(self.running.items()):
-            steps = [
-                found[1]
-                for path in self.logs.get(jobid, ())
-                for line in _lines(Path(path))
-                if (found := STEP.match(line))
-            ]
-            told.append(f"{self.names[jobid][0]} ({', '.join([clock(now - start), *steps[-1:]])})")
-        return "running: " + "; ".join(told)
+
+        def far(jobid: int) -> str:
+            lines = [line for path in self.logs.get(jobid, ()) for line in _lines(Path(path))]
+            steps = [found[1] for line in lines if (found := STEP.match(line))]
+            spent = clock(now - self.running.get(jobid, now))
+            return f"{self.names[jobid][0]} ({', '.join([spent, *steps[-1:]])})"
+
+        return self.told(far)
+
+    def told(self, one: Callable[[int], str]) -> str:
+        """The jobs that have been running for longest, each in the words of `one`, and how many more there are."""
+        jobs = list(self.running)
+        more = [f"{len(jobs) - SHOWN} more"] if len(jobs) > SHOWN else []
+        return "running: " + "; ".join([*map(one, jobs[:SHOWN]), *more])
 
     def close(self) -> None:
         self.ending.set()
