@@ -151,7 +151,7 @@ class Bench:
     def generation(self) -> None:
         """A pipeline of the size of Stable Diffusion 1.5, in our tiles and in the plain loop, an image at a time."""
         from diversity_spectra.generate.kinds.text_to_image import TextToImage
-        from diversity_spectra.generate.pipeline import GPU_TILE, Pipeline
+        from diversity_spectra.generate.pipeline import Pipeline
 
         count, side, steps = (2, 32, 2) if self.cpu else (32, 512, 25)
         real = imageset.ImageSet(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2), {"classes": ["cat", "dog"]})
@@ -166,9 +166,8 @@ class Bench:
                     "scheduler": "DPMSolverMultistepScheduler",
                 }
             )  # fmt: skip
-            ways = [("plain loop", 1, False), ("tiles", GPU_TILE, False)] + [("tiles, compiled", GPU_TILE, True)] * (
-                not self.cpu
-            )
+            ways = [("plain loop", 1, False), ("tiles", settings.tile, False)]
+            ways += [] if self.cpu else [("tiles, compiled", settings.tile, True)]
             for name, tile, compiled in ways:
                 source = Pipeline(settings.model_copy(update={"compile": compiled}), real, 0, self.device)
                 source.tile = tile

@@ -55,7 +55,7 @@ def test_the_default_names_every_key() -> None:
     written = {key for model in values["models"] for key in model}
     rare = {"options", "precision", "compile", "ema", "flip", "label_smoothing", "on_divergence"}
     rare |= {"base_weight_decay", "mixup", "cutmix", "trained_blocks", "layer_decay", "balanced", "accumulate"}
-    rare |= {"split_batch_norm", "optimizer", "schedule", "decay_vectors", "tune", "test_precision"}
+    rare |= {"split_batch_norm", "optimizer", "schedule", "decay_vectors", "tune", "evaluation_precision"}
     assert written == set(config.TrainedModel.model_fields) - rare
     commented = (ROOT / "config.yaml").read_text()
     assert all(key in commented for key in {*rare, "validation_fraction"})

@@ -97,14 +97,12 @@ def test_images_that_came_out_blank_are_drawn_again_together(
 
     source = pipeline.Pipeline(parse(settings(stable_diffusion)), imageset.load(real), 0, torch.device("cpu"))
     source.tile, calls = 3, []
+    drawn = np.repeat(np.eye(32, dtype=np.uint8)[:, :, None] * 255, 3, axis=2)
 
     def call(rows: list[dict]) -> list[np.ndarray]:
         calls.append([row["index"] for row in rows])
         blank = [row["redraws"] < {1: 1, 4: 2}.get(row["index"], 0) for row in rows]
-        return [
-            np.zeros((32, 32, 3), np.uint8) if each else np.eye(32, dtype=np.uint8)[..., None] * [[[255] * 3]]
-            for each in blank
-        ]
+        return [np.zeros((32, 32, 3), np.uint8) if each else drawn for each in blank]
 
     monkeypatch.setattr(source, "_call", call)
     _, rows = source.draw(np.arange(6))
@@ -112,19 +110,32 @@ def test_images_that_came_out_blank_are_drawn_again_together(
     assert all(row["kept"] for row in rows) and [row["redraws"] for row in rows] == [0, 1, 0, 0, 2, 0]
 
 
-def test_the_denoiser_is_compiled_and_the_decoder_works_in_tiles_where_that_is_asked_for(
+def test_the_denoiser_is_compiled_where_that_is_asked_for(
     stable_diffusion: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
-    plain, asked = (
-        sample(settings(stable_diffusion, image_size=96, images_per_class=1, **changes), real, tmp_path / name).images
-        for name, changes in (("plain", {}), ("asked", {"compile": True, "tiled": True}))
-    )
+    sample(settings(stable_diffusion, images_per_class=1, compile=True), real, tmp_path / "compiled")
     assert compiled == ["UNet2DConditionModel"]
-    assert not np.array_equal(plain, asked) and np.abs(plain.astype(float) - asked).mean() < 20
+
+
+def test_lack_of_memory_names_the_setting(stable_diffusion: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from diversity_spectra.errors import UserError
+    from diversity_spectra.generate import pipeline
+
+    source = pipeline.Pipeline(parse(settings(stable_diffusion, tile=3)), imageset.load(real), 0, torch.device("cpu"))
+    assert source.tile == 1 and source.settings.tile == 3, "on a CPU one by one"
+
+    def short(**options: object) -> None:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(source, "pipeline", short)
+    with pytest.raises(UserError, match="with 1 images in a call: lower generator"):
+        source.draw(np.arange(2))
 
 
 def test_captions_take_the_place_of_prompts(stable_diffusion: Path, real: Path, tmp_path: Path) -> None:

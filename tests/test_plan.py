@@ -86,7 +86,7 @@ def test_trainings_on_images_that_are_made_when_they_are_read_are_another_kind_o
 
 
 def test_tests_in_another_precision_train_nothing() -> None:
-    models = [{**TINY["models"][0], "test_precision": "tf32"}]
+    models = [{**TINY["models"][0], "evaluation_precision": "tf32"}]
     changed = touched(planned(models=TINY["models"][:1]), planned(models=models))
     assert {stage for stage, _ in changed} == {"evaluate", "gather", "compare", "report"}
 

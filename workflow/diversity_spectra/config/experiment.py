@@ -47,7 +47,7 @@ class TrainedModel(Recipe, Network):
         1000,
         description="weights `pretrain`: steps of telling orientations apart on the generator's pool, before all runs",
     )
-    test_precision: Annotated[Precision, Absent("float32")] = key(
+    evaluation_precision: Annotated[Precision, Absent("float32")] = key(
         "float32",
         description="what tests compute in: float32, or on GPUs tf32, bfloat16, float16 and several times as fast",
     )

@@ -75,9 +75,8 @@ class DiffusersPipeline(Generator):
         False,
         description="torch.compile of the denoiser: pays for thousands of images on a GPU, differs in the last bits",
     )
-    tiled: Annotated[bool, Absent(False)] = key(
-        False,
-        description="decode images in overlapping tiles, where memory lacks for whole ones; differs at their seams",
+    tile: Annotated[int, Absent(8), Field(ge=1, le=1024)] = key(
+        8, description="images of one call on a GPU, fewer where memory lacks; other numbers differ in the last bits"
     )
     redraws: int = key(3, ge=0, le=100, description="further seeds tried for an image that comes out blank")
     shards: int = key(1, ge=1, le=10000, description="parts that may be generated side by side")

@@ -26,7 +26,6 @@ from diversity_spectra.seeds import derive_seed
 if TYPE_CHECKING:
     import diffusers
 
-GPU_TILE = 8  # images of one call
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -35,7 +34,7 @@ class Pipeline:
 
     def __init__(self, settings: Generator, real: ImageSet, seed: int, device: torch.device):
         # The last bits of a matrix product depend on the batch it is in, so every call has the same size.
-        self.tile = 1 if device.type == "cpu" else GPU_TILE
+        self.tile = 1 if device.type == "cpu" else settings.tile
         self.settings, self.real, self.seed = settings, real, seed
         self.classes = real.classes
         self.prompts = settings.prompts_of(self.classes)
@@ -102,6 +101,10 @@ class Pipeline:
             result = self.pipeline(**options).images[:wanted]
         except (ValueError, TypeError, IndexError) as error:  # what pipelines raise on settings that they do not take
             raise UserError(f"generator: {self.settings.model}: {str(error).splitlines()[0]}") from None
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"generator: out of memory on the device with {self.tile} images in a call: lower generator.tile"
+            ) from None
         return [pixels(image) for image in result]
 
 
@@ -136,14 +139,9 @@ def _open(settings: Generator, device: torch.device):
     if settings.scheduler:
         pipeline.scheduler = getattr(diffusers, settings.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    decoder = getattr(pipeline, "vae", None)
     # Decoding a whole batch at once takes many times the memory of all the rest.
-    if hasattr(decoder, "enable_slicing"):
-        decoder.enable_slicing()
-    if settings.tiled:
-        if not hasattr(decoder, "enable_tiling"):
-            raise UserError(f"generator.tiled: {settings.model} has no decoder that works in tiles")
-        decoder.enable_tiling()
+    if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
+        pipeline.vae.enable_slicing()
     pipeline.to(device)
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     if device.type == "cuda":

@@ -286,7 +286,7 @@ def _plan_tuning(made: Plan, model: TrainedModel, train: Prepare, pretrained: st
                 network=network,
                 runs=runs.out,
                 sets={"validation": made.validation.out},
-                precision=model.test_precision,
+                precision=model.evaluation_precision,
             )
         )
         made.trials.append(Trials(model, rate, seeds, runs, judged))
@@ -319,7 +319,7 @@ def _plan_runs(
         # How often a classifier that has seen no synthetic image agrees with their labels.
         sets["synthetic"] = generated.out
     evaluate = made.add(
-        Evaluate(name=name, network=network, runs=finetune.out, sets=sets, precision=model.test_precision)
+        Evaluate(name=name, network=network, runs=finetune.out, sets=sets, precision=model.evaluation_precision)
     )
     analysis = {"analysis": config.spectra, "network": network.told}
     spectra = made.add(Analyse(name=name, **analysis, runs=finetune.out, pretrained=pretrained))
