@@ -20,7 +20,7 @@ from diversity_spectra.jobs import Job, canonical, digest
 from diversity_spectra.jobs import parse as parse_job
 from diversity_spectra.planning.plan import Plan, plan
 from diversity_spectra.planning.start import asked_again
-from diversity_spectra.planning.steps import Work
+from diversity_spectra.planning.steps import Step, Work
 from diversity_spectra.planning.why import explain
 from diversity_spectra.settings import Absent
 from diversity_spectra.stages import STAGES, kinds
@@ -274,6 +274,12 @@ def test_blocks_of_seeds_are_fixed() -> None:
     models[1]["seeds_per_job"] = 3
     runs = next(r for r in planned(models=models).runs if r.condition.name == "baseline" and r.model.name == "mlp")
     assert runs.blocks == [(0, 1, 2), (3,)]
+
+
+def test_a_step_is_told_with_its_seeds() -> None:
+    job = planned().of_kind("finetune")[0]
+    told = [Step(job, seeds).told.rpartition(",")[2] for seeds in ((3,), (3, 4, 5))]
+    assert told == [" seed 3", " seeds 3-5"] and Step(job).told == f"finetune {job.name}"
 
 
 def test_a_key_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,10 @@ class Step:
     @property
     def told(self) -> str:
         """The step in words: `finetune mlp/dropout-0.3, seeds 0-7`."""
-        seeds = f", seeds {self.seeds[0]}-{self.seeds[-1]}" if self.seeds else ""
-        return f"{self.job.kind} {self.job.name}{seeds}"
+        name = f"{self.job.kind} {self.job.name}"
+        if len(self.seeds) < 2:
+            return ", seed ".join([name, *map(str, self.seeds)])
+        return f"{name}, seeds {self.seeds[0]}-{self.seeds[-1]}"
 
     @property
     def target(self) -> str:
