@@ -22,7 +22,7 @@ from diversity_spectra.config import read_yaml
 from diversity_spectra.config.experiments import parse
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical, read_record
-from diversity_spectra.planning import bill, forecast, machine, rates
+from diversity_spectra.planning import bill, forecast, machine, rates, show
 from diversity_spectra.planning.estimate import Estimate, estimates
 from diversity_spectra.planning.rates import Key, Rate
 from diversity_spectra.planning.steps import Step, Work
@@ -437,6 +437,14 @@ def test_a_damaged_file_of_rates_is_named(text: str, capsys: pytest.CaptureFixtu
     config = str(ROOT / "tests/configs/tiny.yaml")
     assert cli.main(["plan", "--configfile", config, "--rates", "rates.json"]) == 2
     assert "error: --rates rates.json: not a file of rates" in capsys.readouterr().err
+
+
+def test_the_examples_of_the_help_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)
+    for line in show.EPILOG.splitlines()[1:]:
+        assert cli.main(line.split()[1:]) == 0, line
+    assert cli.main(["plan", "--on", "no-such-gpu"]) == 2
+    assert "known: cpu" in capsys.readouterr().err
 
 
 def test_the_documented_table_is_the_one_computed(capsys: pytest.CaptureFixture) -> None:

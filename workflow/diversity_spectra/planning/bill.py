@@ -65,7 +65,9 @@ def choose_gpu(on: str | None, device: str, found: Sequence[str], known: set[str
         names = [*found, *elsewhere]
         matching = [name for name in names if on.lower() in name.lower()]
         if on != "cpu" and not matching:
-            raise UserError(f"--on {on}: no such device here or in the rates; known: {', '.join(['cpu', *names])}")
+            raise UserError(
+                f"--on {on}: no such device here, in finished jobs or in --rates; known: {', '.join(['cpu', *names])}"
+            )
         return None if on == "cpu" else matching[0]
     if device == "cpu":
         return None

@@ -15,7 +15,7 @@ from diversity_spectra.settings import written
 
 EPILOG = """examples:
   diversity-spectra plan --configfile tests/configs/tiny.yaml
-  diversity-spectra plan --configfile workflow/presets/cifar10-resnet50.yaml --on "NVIDIA A100" --devices 1,2,4,8
+  diversity-spectra plan --configfile workflow/presets/cifar10-clip-vit-b32.yaml --rates docs/scale-rates.json --on 3090 --devices 1,2,4,8
 """
 
 SHOWN_CLASSES = 12
