@@ -145,7 +145,9 @@ def _notes(images: imageset.ImageSet) -> tuple[str, ...]:
 def _spectra(made: Material, model: str, folders: dict[str, str]) -> list[Spectrum]:
     """The first seed of the conditions and layers that are drawn, and the pretrained network where there is one."""
     table = made.spectra_of(model)
-    layers = esd_layers(table) if folders and len(table) else []
+    if table.empty or not folders:
+        return []
+    layers = esd_layers(table)
     conditions = made.conditions(model)
     baseline = conditions.loc[conditions["family"] == "baseline", "condition"].head(1)
     wanted = [*baseline, *(name for names in esd_conditions(conditions).values() for name in names)]
