@@ -524,6 +524,64 @@ def test_claims_of_an_earlier_version_are_judged_again(
     assert "claims is of an earlier version; run stage compare again" in capsys.readouterr().err
 
 
+def test_the_page_says_no_more_than_its_tables(tables: dict[str, pd.DataFrame]) -> None:
+    text = render(Material(tables), {})
+    assert (
+        "the claims rest on it" in text
+        and "that factor is taken out of every shift" in text
+        and "p &lt;\N{NO-BREAK SPACE}0.05" in text
+    )
+    weights = tables["spectra"].query("matrix == 'W'").drop(columns="reason")
+    own = {**tables, "spectra": weights, "runs": tables["runs"].assign(kappa=1.0)}
+    text = render(Material(own, {"compare": {"level": 0.1}}), {})
+    for told in (
+        "the claims here rest on W",
+        "do not say which matrices",
+        "No factor by which weight decay",
+        "null: median [90 %]",
+    ):
+        assert told in text, told
+    assert "p &lt;\N{NO-BREAK SPACE}0.05" not in text
+
+
+def test_a_page_of_tables_alone_tells_the_level_of_their_record(
+    tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sections, "FIGURES", [])
+    for name in ("runs", "conditions", "claims"):
+        write_table(tmp_path / f"{name}.parquet", tables[name])
+    (tmp_path / "spec.json").write_text(json.dumps({"settings": {"compare": {"level": 0.1}}}))
+    assert main(["report", "--tables", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "Intervals cover at least 90 %" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_layer_that_did_not_decay_stays_among_those_that_did() -> None:
+    own = world("supported", seeds=2, baseline_runs=4)
+    decayed = own["spectra"]["condition"].str.contains("weight_decay") & (own["spectra"]["layer"] != "fc1")
+    spectra = own["spectra"][(own["spectra"]["matrix"] != "dW_corrected") | decayed]
+    rows = Material({**own, "spectra": spectra}).spectra_of("mlp")
+    assert (rows.groupby(["condition", "seed"]).size() == 4).all()
+    assert set(rows.query("condition == 'weight_decay-1.0' and matrix == 'dW'")["layer"]) == {"fc1"}
+
+
+def test_test_sets_stand_in_one_order(tables: dict[str, pd.DataFrame]) -> None:
+    head = [name for name in evaluation.scores(Material(tables), "mlp").head if name.startswith("accuracy")]
+    assert head == [
+        f"accuracy, {name}" for name in ("test", "uci_digits", "test-gaussian_noise-1", "test-gaussian_noise-3")
+    ]
+
+
+def test_an_empty_text_in_csv_is_no_missing_number(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    for name in ("runs", "conditions", "claims", "controls", "robustness"):
+        write_table(tmp_path / f"{name}.csv", tables[name])
+    read = Material(load.tables_in(tmp_path, ("runs", "conditions", "claims", "controls", "robustness"), ()))
+    for name, column in load.TEXTS:
+        assert list(read.table(name)[column]) == list(tables[name][column]), name
+    assert [claim.judged for claim in answer.claims(read)] == [
+        claim.judged for claim in answer.claims(Material(tables))
+    ]
+
+
 def test_samples_of_large_images_are_thinned() -> None:
     from diversity_spectra.imageset import ImageSet
 

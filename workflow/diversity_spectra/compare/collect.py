@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from diversity_spectra.spectra.progress import Progress, processors
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from diversity_spectra.compare.options import Options
 
 EPILOG = """\
 A condition's family is read off its name: baseline (or plain), dropout-0.3, weight_decay-0.1, synthetic-0.5, steps-2,
@@ -111,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
         families = tables["conditions"][["model", "condition", "family"]]
         _draw_trajectory(trajectory.merge(families), out / "figures")
         print(f"against the step: {out / 'figures/trajectory.svg'}")
-    _report(arguments, {(one.model, one.condition) for one in found})
+    _report(arguments, options, {(one.model, one.condition) for one in found})
     other = [name for name, row in conditions.items() if row["family"] == "checkpoint"]
     if other:
         print(f"of no known family, so no claim counts them (--conditions): {', '.join(sorted(other))}")
@@ -337,7 +339,7 @@ def _read(path: Path | None, columns: list[str]) -> pd.DataFrame | None:
 # ---------------------------------------------------------------- pages and figures
 
 
-def _report(arguments: argparse.Namespace, groups: set[tuple[str, str]]) -> None:
+def _report(arguments: argparse.Namespace, options: Options, groups: set[tuple[str, str]]) -> None:
     from diversity_spectra.report.command import write
     from diversity_spectra.report.job import WriteReport
 
@@ -345,7 +347,7 @@ def _report(arguments: argparse.Namespace, groups: set[tuple[str, str]]) -> None
     spectra = {f"{model}/{condition}": str(_eigenvalues(out, model, condition)) for model, condition in sorted(groups)}
     experiment = out.resolve().name
     job = WriteReport(
-        look={"title": arguments.title}, experiment=experiment,
+        look={"title": arguments.title}, experiment=experiment, config={"compare": asdict(options)},
         tables=str(out / "tables"), spectra=spectra,
     )  # fmt: skip
     write(job, out)

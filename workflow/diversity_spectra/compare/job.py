@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from diversity_spectra import conditions
 from diversity_spectra.compare import TABLES
-from diversity_spectra.jobs import Input, Job
+from diversity_spectra.jobs import Input, Job, read_record
 from diversity_spectra.settings import Absent, Settings, key
 from diversity_spectra.spectra import job as spectra
 from diversity_spectra.work import Sets, Work
@@ -21,6 +22,11 @@ class Compare(Settings):
         "dW", description="what claims rest on: the change of the weights in training, or the weights themselves"
     )
     level: float = key(0.05, gt=0, lt=0.5, description="error level of tests and 1 - coverage of intervals")
+
+
+def compared_with(tables: Path) -> dict:
+    """Settings by which the tables in a folder were compared, as their record has them; empty where there is none."""
+    return (read_record(tables) or {}).get("settings", {}).get("compare", {})
 
 
 class Run(Settings):

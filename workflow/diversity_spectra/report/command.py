@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diversity_spectra.compare.job import compared_with
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, add_threads, log, publish, read_job, restored, versions
 from diversity_spectra.files import atomic_file
@@ -41,9 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
             with publish(job) as result:
                 result.facts["figures"] = write(job, result.folder, arguments.threads)
     elif arguments.tables and arguments.out:
-        look = {"title": arguments.title}
-        experiment = arguments.tables.resolve().parent.name
-        job = WriteReport(look=look, experiment=experiment, tables=str(arguments.tables))
+        folder = arguments.tables
+        job = WriteReport(
+            look={"title": arguments.title}, experiment=folder.resolve().parent.name,
+            config={"compare": compared_with(folder)}, tables=str(folder),
+        )  # fmt: skip
         write(job, arguments.out, arguments.threads)
         log.info("wrote %s", arguments.out / "report.html")
     else:

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from diversity_spectra.compare.job import compared_with
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job, restored
 from diversity_spectra.files import atomic_file
@@ -76,5 +77,6 @@ def _job_for(folders: list[Path], out: Path) -> WriteSweep:
     names = [folder.resolve().parent.name for folder in folders]
     if len(set(names)) != len(names):
         raise UserError(f"--tables: two experiments have the same name: {', '.join(names)}")
-    experiments = [Told(experiment=name) for name in names]
+    levels = [compared_with(folder).get("level") for folder in folders]
+    experiments = [Told(experiment=name, level=level) for name, level in zip(names, levels, strict=True)]
     return WriteSweep(sweep=out.resolve().name, experiments=experiments, tables=list(map(str, folders)))

@@ -33,16 +33,16 @@ def summary(material: Material) -> list[tuple[str, str]]:
         if conditions["family"].isin(of_role("progress")).any():
             trained += ", but those whose steps are varied"
     facts = [("Runs", trained + ".")]
-    if config:
+    if "data" in config:
         facts.append(("Training images", _data(config["data"], material)))
     facts.append(("Test sets", _test_sets(material)))
     told_of = {made["name"]: recipe(made, _places(material, made["name"])) for made in config.get("models", [])}
     facts += [(f"Recipe of {name}", "; ".join(said) + ".") for name, said in told_of.items() if said]
     facts += [("Memory", text) for text in _split(material)]
-    if config:
+    if "data" in config:
         facts.append(("Synthetic images", generator(config)))
-    seeds = runs["seed"].nunique()
-    facts.append(("Seeds", f"{seeds} per network at most, from the root seed {config.get('seed', NOTHING)}."))
+    root = f", from the root seed {config['seed']}" if "seed" in config else ""
+    facts.append(("Seeds", f"{runs['seed'].nunique()} per network at most{root}."))
     if made := material.made:
         if made.images:
             facts.append(("Sizes of the sets shown", f"{sizes(made.images)}."))

@@ -67,7 +67,7 @@ def layer_shifts(material: Material, model: str) -> Drawing:
     family_legend(figure, material.palette, families, baseline=False)
     return Drawing(
         "Shift of a family: change of a measure of W in training less that of the baseline, mean over the family's "
-        "conditions, as in the study. Grey: what 95 of 100 relabellings of the runs give, names meaning nothing. A bar that "
+        f"conditions, as in the study. Grey: what {_most(material)} relabellings of the runs give, names meaning nothing. A bar that "
         "ends within its grey box can have come out of nothing. Numbers in the corner: the head's shift where it lies "
         "outside the panel.",
         figure,
@@ -114,10 +114,15 @@ def alignments(material: Material, model: str = "") -> Drawing:
     figure.supxlabel("cosine over layers, without the head", fontsize=8)
     return Drawing(
         "Cosines of two families' shifts over layers (marks) on what they are where the names of conditions mean nothing: "
-        "grey, 95 of 100 relabellings; dashed, the value that one shared baseline gives to independent noise. A hollow mark can have come out "
+        f"grey, {_most(material)} relabellings; dashed, the value that one shared baseline gives to independent noise. A hollow mark can have come out "
         "of nothing.",
         figure,
     )
+
+
+def _most(material: Material) -> str:
+    """How many relabellings lie in a null's range, as `95 of 100`."""
+    return f"{100 * (1 - material.level):g} of 100"
 
 
 def _short(model: str, material: Material) -> str:
@@ -149,8 +154,10 @@ def numbers(material: Material, model: str) -> Table:
         if dealt:
             cells += [number(one["dealt_median"]), _share(one["dealt_significant"])]
         rows.append([*cells, probability(one["p_relabelled"]), probability(one["p_floor"])])
-    head = ["measure", "head", "families", "statistic", "value", "p, layers as replicates", "null: median [95 %]"]
-    head += ["null: p < 0.05 in"] + (["own baseline runs: median", "own baseline runs: p < 0.05 in"] if dealt else [])
+    head = ["measure", "head", "families", "statistic", "value", "p, layers as replicates"]
+    small = f"p < {material.level:g} in"
+    head += [f"null: median [{material.confidence}]", f"null: {small}"]
+    head += ["own baseline runs: median", f"own baseline runs: {small}"] if dealt else []
     return Table([*head, "p by relabelling", "floor of p"], rows, 4)
 
 
@@ -192,25 +199,26 @@ def verdict(material: Material) -> list[str]:
     if table.empty:
         return []
     aligned = table[(table["statistic"] == "cosine") & ~table["head"].astype(bool) & table["value"].notna()]
-    beyond = aligned[aligned["p_relabelled"] < 0.05]
+    beyond = aligned[aligned["p_relabelled"] < material.level]
     sentences = [
         f"Of {len(aligned)} cosines between families (head left out), {len(aligned) - len(beyond)} are no larger than what "
-        "relabelled runs give in more than 5 of 100 cases" + (f"; larger: {_listed(beyond)}." if len(beyond) else ".")
+        f"relabelled runs give in more than {100 * material.level:g} of 100 cases"
+        + (f"; larger: {_listed(beyond)}." if len(beyond) else ".")
     ]
     correlated = table[(table["statistic"] == "pearson") & ~table["head"].astype(bool)]
     if len(correlated):
-        significant = correlated["p_layers"] < 0.05
+        significant = correlated["p_layers"] < material.level
         usual = correlated["null_significant"].median()
         null = f"; with names that mean nothing it says so in {_share(usual)} of the cases (median over the pairs)"
         sentences.append(
-            f"Pearson's test over layers says p < 0.05 for {int(significant.sum())} of {len(correlated)} pairs"
+            f"Pearson's test over layers says p < {material.level:g} for {int(significant.sum())} of {len(correlated)} pairs"
             f"{null if np.isfinite(usual) else ''}."
         )
     own = correlated["dealt_significant"].dropna()
     if len(own):
         sentences.append(
             "The baseline's own runs, dealt out as if they were families, were all trained in the same way; they give "
-            f"p < 0.05 in {_share(own.median())} of the deals."
+            f"p < {material.level:g} in {_share(own.median())} of the deals."
         )
     return sentences
 
