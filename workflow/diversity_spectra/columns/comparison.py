@@ -315,7 +315,11 @@ CLAIMS = {
     "statement": Column("", "the claim in words", "compare.claims.Claim"),
     "estimand": Column("", "what `effect` is", "compare.claims.Claim"),
     "effect": Column("of the estimand", "its estimate", "compare.evidence.Judgement"),
-    "{low,high}": Column("of the estimand", "interval, simultaneous within the claim", "compare.evidence.Judgement"),
+    "{low,high}": Column(
+        "of the estimand",
+        "interval at 1 - level or more: of (a) for all controls at once, of (c) and (d) the one behind the verdict",
+        "compare.evidence.Judgement",
+    ),
     "n": Column(
         "runs",
         "runs behind the estimate, the baseline's included; 0 where undecided for want of data",

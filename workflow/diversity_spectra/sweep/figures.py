@@ -131,7 +131,7 @@ def claims(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) -
     figure.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.3)
     known = table[np.isfinite(table["effect"])]
     caption = (
-        f"Effect of every claim with its {confidence} interval, n = {counted(list(known['n']))} each; what the effect is "
+        f"Effect of every claim with its interval (at least {confidence}), n = {counted(list(known['n']))} each; what the effect is "
         "stands with the claim below, and its unit differs between panels. Look for rows on the same side of 0, and for "
         "intervals that exclude each other: there the answer depends on the network or the data."
     )

@@ -228,7 +228,7 @@ def robustness(material: Material, model: str) -> Drawing:
     caption = (
         f"Would other choices of analysis have led to other verdicts? One choice at a time is made otherwise (top: none), n = "
         f"{len(places) - 1} choices; "
-        f"effect and {material.confidence} interval of each claim about the spectra, in the colour of the verdict, the mark "
+        f"effect and interval (at least {material.confidence}) of each claim about the spectra, in the colour of the verdict, the mark "
         "filled where it is the verdict of the top row. Of few measures little is left when two directions are projected out."
     )
     return Drawing(caption, figure)
