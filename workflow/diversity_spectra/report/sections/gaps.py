@@ -45,7 +45,8 @@ def diverged(material: Material) -> list[str]:
 
 
 def facts(material: Material) -> dict[str, object]:
-    return {"skipped": skipped(material), "diverged": diverged(material)}
+    says = "reason" in material.table("spectra")
+    return {"skipped": skipped(material), "says": says, "diverged": diverged(material)}
 
 
 SECTION = Section("gaps", "What is missing", facts=facts)

@@ -111,7 +111,7 @@ def esd(material: Material, model: str) -> Drawing:
     caption = (
         f"Empirical spectral densities: how the eigenvalues of a layer ({MATRICES[matrix]}) are spread, in {len(layers)} "
         f"of the layers ({listing(layers)}), by family from weak (light) to strong (dark); of many conditions, a "
-        f"selection{first}; baseline black. Each curve is one run (n = 1, seed 0), smoothed; dashed: the power law "
+        f"selection{first}; baseline black. Each curve is one run (n = 1, the first seed), smoothed; dashed: the power law "
         "fitted to its tail, whose exponent alpha stands beside it. A line that moves left has a smaller matrix; a "
         "dashed line that falls less steeply means a heavier tail: a few directions "
         "carry more. "
@@ -315,7 +315,12 @@ def shifts(material: Material, model: str) -> Table:
 
 def facts(material: Material) -> dict[str, object]:
     fits = {model: material.rejected(model) for model in material.models}
-    return {"shifts": {model: shifts(material, model) for model in material.models}, "fits": fits}
+    found = {"shifts": {model: shifts(material, model) for model in material.models}, "fits": fits}
+    runs, families = material.table("runs"), set(material.table("conditions")["family"])
+    return found | {
+        "shrunk": "kappa" in runs and bool((runs["kappa"] != 1).any()),
+        "decayed": "weight_decay" in families,
+    }
 
 
 FIGURES = (
