@@ -113,7 +113,7 @@ def related(material: Material, model: str) -> str:
 
 
 def not_diverse(material: Material, model: str) -> str:
-    """Conditions of data whose training set is not more diverse than the plain one, by kernel."""
+    """Conditions of data whose training set cannot be told to be more diverse than the plain one, by kernel."""
     table = material.table("metric", model)
     conditions = material.conditions(model)
     plain_set = conditions.loc[conditions["family"] == "baseline", "training_set"]
@@ -128,7 +128,9 @@ def not_diverse(material: Material, model: str) -> str:
         if len(own):
             said = f"{len(names)} of {len(own)} ({listing(names)})" if names else f"none of {len(own)}"
             parts.append(f"{kernel(column.removeprefix('diversity_gain_'))}: {said}")
-    return f"Training sets that are not more diverse than the plain one: {'; '.join(parts)}." if parts else ""
+    return (
+        f"Training sets that cannot be told to be more diverse than the plain one: {'; '.join(parts)}." if parts else ""
+    )
 
 
 def metric(material: Material, model: str) -> Drawing:
