@@ -139,13 +139,13 @@ class Material:
         return chosen if table.empty or (table["matrix"] == chosen).any() else "W"
 
     def spectra_of(self, model: str) -> pd.DataFrame:
-        """Rows of the table of spectra for that matrix; decay-corrected dW stands for dW, as in the comparison."""
+        """Rows of the table of spectra for that matrix; decay-corrected dW stands for dW, where there is one."""
         table = self.table("spectra", model)
         if table.empty or self.matrix(model) == "W":
             return table[table["matrix"] == "W"] if len(table) else table
         corrected = table[table["matrix"] == "dW_corrected"]
-        runs = pd.MultiIndex.from_frame(table[["condition", "seed"]])
-        decayed = runs.isin(pd.MultiIndex.from_frame(corrected[["condition", "seed"]]))
+        places = ["condition", "seed", "layer"]
+        decayed = pd.MultiIndex.from_frame(table[places]).isin(pd.MultiIndex.from_frame(corrected[places]))
         return table[(table["matrix"] == "dW") & ~decayed | (table["matrix"] == "dW_corrected")]
 
     def rejected(self, model: str) -> str:
