@@ -141,7 +141,8 @@ def scores(material: Material, model: str) -> Table:
     table = table[table["shift"].isin(SHIFTS)] if len(table) else table
     if table.empty:
         return Table([], [])
-    sets = list(dict.fromkeys(table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index))["set"]))
+    ordered = table.sort_values("shift", key=lambda kinds: kinds.map(list(SHIFTS).index), kind="stable")
+    sets = list(dict.fromkeys(ordered["set"]))
     runs = {f"accuracy, {name}": table[table["set"] == name].rename(columns={"accuracy": "value"}) for name in sets}
     for score, text in (("ece", "calibration error"), ("nll", "neg. log-likelihood"), ("brier", "Brier score")):
         by_kind = by_run(table, score) if score in table else pd.DataFrame(columns=["none", "ood"])
