@@ -226,3 +226,5 @@ def test_layers_of_a_file_without_order_are_ordered_by_name() -> None:
     layers = ["fc", "layer10.conv", "layer2.conv", "conv1"]
     assert list(depths(layers, stored_in_order=False)) == ["conv1", "layer2.conv", "layer10.conv", "fc"]
     assert list(depths(layers, stored_in_order=True)) == layers
+        ("synthetic-replaced-0.5", "synthetic", "replaced", 0.5),
+        ("label_smoothing-0.1", "optimisation", "label_smoothing", 0.1),

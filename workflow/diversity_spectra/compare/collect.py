@@ -167,6 +167,8 @@ ALIASES = {
     "vanilla": "baseline",
     "wd": "weight_decay",
     "steps": "optimisation",
+    "label_smoothing": "optimisation",
+    "synthetic_replaced": "synthetic",
     "lr": "optimisation",
 }
 
@@ -186,8 +188,8 @@ def family_of(name: str) -> dict:
         return {"family": "augmentation", "kind": words, "strength": strength}
     family = ALIASES.get(words, words)
     if family in FAMILIES and (family == "baseline") == (not number):
-        kind = words if family == "optimisation" else "added" if family == "synthetic" else ""
-        return {"family": family, "kind": kind, "strength": strength}
+        kinds = {"optimisation": words, "synthetic": "replaced" if words.endswith("replaced") else "added"}
+        return {"family": family, "kind": kinds.get(family, ""), "strength": strength}
     return {"family": "checkpoint", "kind": "", "strength": math.nan}
 
 
