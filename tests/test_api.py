@@ -182,6 +182,29 @@ def test_checkpoints_of_another_training_become_a_report(foreign: Path, tmp_path
     assert "Spectra by family" in page and (tmp_path / "figures/trajectory.svg").exists()
 
 
+def test_shrinkage_by_decay_is_taken_out_of_the_change(foreign: Path, tmp_path: Path) -> None:
+    """And weight decay stays a control: without the corrected change its runs would count for nothing. The page knows the level."""
+    runs = pd.read_csv(foreign / "accuracy.csv")
+    runs["kappa"] = np.where(runs["condition"] == "wd-1", (1 - 3e-3) ** 20, 1.0)
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    command = ["collect", foreign, "--pattern", "{condition}/{seed}-{step}.pt", "--runs", tmp_path / "runs.csv"]
+    command += ["--reference", foreign / "plain/0-10.pt", "--out", tmp_path / "out"]
+    options = '{"bootstrap": 50, "permutations": 50, "robustness": false, "level": 0.1}'
+    assert main([*map(str, command), "--options", options]) == 0
+    spectra, controls = (pd.read_parquet(tmp_path / f"out/tables/{name}.parquet") for name in ("spectra", "controls"))
+    assert set(spectra.query("matrix == 'dW_corrected'")["condition"]) == {"wd-1"}
+    assert set(controls["family"]) == {"dropout", "weight_decay"} and (controls["note"] == "").all()
+    assert "Intervals cover at least 90 %" in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_is_wrong_with_a_table_is_told_before_the_work(foreign: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "runs.csv").write_text("condition,seed,accuracy\nplain,99,0.5\n")
+    command = ["collect", foreign, "--pattern", "{condition}/{seed}-20.pt", "--runs", tmp_path / "runs.csv"]
+    assert main([*map(str, command), "--out", str(tmp_path / "out")]) == 2
+    assert "1 rows without a checkpoint, the first: plain, seed 99" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -210,7 +233,9 @@ def test_what_does_not_fit_is_one_line(foreign: Path, tmp_path: Path, arguments:
         ("wd_0.1", "weight_decay", "", 0.1),
         ("augmentation-rotation-15", "augmentation", "rotation", 15),
         ("synthetic-0.5", "synthetic", "added", 0.5),
+        ("synthetic-replaced-0.5", "synthetic", "replaced", 0.5),
         ("steps-2x", "optimisation", "steps", 2),
+        ("label_smoothing-0.1", "optimisation", "label_smoothing", 0.1),
         ("dropout-0.3+weight_decay-0.1", "combinations", "", None),
         ("dropout", "checkpoint", "", None),
         ("mine-3", "checkpoint", "", None),
@@ -226,5 +251,3 @@ def test_layers_of_a_file_without_order_are_ordered_by_name() -> None:
     layers = ["fc", "layer10.conv", "layer2.conv", "conv1"]
     assert list(depths(layers, stored_in_order=False)) == ["conv1", "layer2.conv", "layer10.conv", "fc"]
     assert list(depths(layers, stored_in_order=True)) == layers
-        ("synthetic-replaced-0.5", "synthetic", "replaced", 0.5),
-        ("label_smoothing-0.1", "optimisation", "label_smoothing", 0.1),

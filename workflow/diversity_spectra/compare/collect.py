@@ -91,19 +91,18 @@ def run(arguments: argparse.Namespace) -> None:
     given = _read(arguments.conditions, ["condition", "family"])
     conditions = classified({one.condition for one in found}, given, arguments.baseline)
     measured = _read(arguments.runs, ["condition", "seed"])
-    out = arguments.out
-    (out / "tables").mkdir(
-        parents=True, exist_ok=True
-    )  # before the work: a folder that cannot be made is no reason to do it
-    spectra = _analysed(found, arguments)
-    last = spectra.groupby(["model", "condition", "seed"])["step"].transform("max")
+    # All that may be refused comes before the work.
     tables = {
         "runs": runs_table(found, measured),
         "conditions": conditions_table(found, conditions),
         "evaluation": evaluation_table(found, measured),
         "diversity": _diversity(arguments.diversity),
-        "spectra": spectra[spectra["step"] == last].drop(columns="step"),
     }
+    out = arguments.out
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    spectra = _analysed(found, tables["runs"], arguments)
+    last = spectra.groupby(["model", "condition", "seed"])["step"].transform("max")
+    tables["spectra"] = spectra[spectra["step"] == last].drop(columns="step")
     tables |= compare(tables, options)
     for name, table in tables.items():
         write_both(out / "tables", name, table)
@@ -167,9 +166,9 @@ ALIASES = {
     "vanilla": "baseline",
     "wd": "weight_decay",
     "steps": "optimisation",
+    "lr": "optimisation",
     "label_smoothing": "optimisation",
     "synthetic_replaced": "synthetic",
-    "lr": "optimisation",
 }
 
 
@@ -251,7 +250,8 @@ def evaluation_table(found: list[Checkpoint], measured: pd.DataFrame | None) -> 
     columns = ["model", "condition", "seed", *MEASURED[:4]]
     if measured is None or not {"accuracy", "ece"} & set(measured):
         return pd.DataFrame(columns=columns).astype({"accuracy": float, "ece": float})
-    known = pd.DataFrame({(one.model, one.condition, one.seed) for one in found}, columns=columns[:3])
+    known = list(dict.fromkeys((one.model, one.condition, one.seed) for one in found))
+    known = pd.DataFrame(known, columns=columns[:3])
     keys = [name for name in columns[:3] if name in measured]
     table = measured.merge(known, on=keys, how="inner", indicator=False)
     lost = measured[~pd.MultiIndex.from_frame(measured[keys]).isin(pd.MultiIndex.from_frame(known[keys]))]
@@ -282,8 +282,11 @@ def depths(layers: Iterable[str], stored_in_order: bool) -> dict[str, int]:
     return {layer: index for index, layer in enumerate(ordered)}
 
 
-def _analysed(found: list[Checkpoint], arguments: argparse.Namespace) -> pd.DataFrame:
-    """Rows of every checkpoint; the eigenvalues of each run's last one are written for the report."""
+def _analysed(found: list[Checkpoint], runs: pd.DataFrame, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Rows of every checkpoint; the eigenvalues of each run's last one are written for the report.
+
+    runs: with `kappa`, which is that of the whole training: it is taken out of the change up to the last checkpoint alone.
+    """
     import pandas as pd
 
     from diversity_spectra.files import write_npz
@@ -293,8 +296,13 @@ def _analysed(found: list[Checkpoint], arguments: argparse.Namespace) -> pd.Data
     reference = Reference.open(arguments.reference) if arguments.reference else None
     progress, parts = Progress(f"{len(found)} checkpoints"), []
     order: dict[str, dict[str, int]] = {}
-    for index, one in enumerate(sorted(found, key=lambda one: (one.model, one.condition, one.seed, one.step))):
-        result = analyse(one.path, reference, Options(key=arguments.key), threads=arguments.threads)
+    kappas = runs.set_index(["model", "condition", "seed"])["kappa"].to_dict()
+    ordered = sorted(found, key=lambda one: (one.model, one.condition, one.seed, one.step))
+    last = {(one.model, one.condition, one.seed): one for one in ordered}
+    for index, one in enumerate(ordered):
+        run = one.model, one.condition, one.seed
+        kappa = kappas[run] if one is last[run] else None
+        result = analyse(one.path, reference, Options(key=arguments.key), kappa, arguments.threads)
         rows = result.rows
         if one.model not in order:
             order[one.model] = depths(rows.loc[rows["analysed"], "layer"], one.path.suffix != ".safetensors")
