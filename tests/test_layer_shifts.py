@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from diversity_spectra.cli import main
-from diversity_spectra.compare.across import crossed, holm
+from diversity_spectra.compare.across import across_table, crossed, holm
 from diversity_spectra.compare.layer_shifts import (
     MEASURES,
     Changes,
@@ -99,6 +100,16 @@ def test_products_across_networks_have_no_bias_from_the_baseline() -> None:
         first, second = (np.stack([np.array([w.weights()[k] @ w.change[..., 0]]) for w in worlds]) for k in (0, 1))
         products.append(crossed(first, second)[0])
     assert abs(np.mean(products)) < 3 * np.std(products) / np.sqrt(len(products))
+
+
+def test_every_kind_of_enough_strengths_has_its_trend() -> None:
+    """Whatever kinds come before it: here one of a single strength, first by name."""
+    world = alike(4, 1)
+    conditions = world.conditions.assign(
+        kind=["", "", "auto", *["noise"] * 3], strength=[np.nan, 0.5, 1, 0.1, 0.2, 0.3]
+    )
+    table = across_table([replace(world, conditions=conditions)], "a", Options(permutations=20))
+    assert set(table["families"]) == {"augmentation noise"} and set(table["measure"]) == set(MEASURES)
 
 
 # ---------------------------------------------------------------- tables from elsewhere

@@ -131,12 +131,12 @@ def _trends(
     chosen = [each.of(family) for each in sets]
     values = standardised(chosen, index)
     for kind in dict.fromkeys(chosen[0].conditions["kind"][1:]):
+        swept = [_swept(each.conditions, kind) for each in chosen]
+        if any(len(own) < 3 or own["strength"].duplicated().any() for own in swept):
+            continue
         vectors, orders = [], 1
         generator = options.generator(f"trend/{name}/{family}/{kind}")
-        for each, numbers in zip(chosen, values, strict=True):
-            own = each.conditions[each.conditions["kind"] == kind].dropna(subset="strength").sort_values("strength")
-            if len(own) < 3 or own["strength"].duplicated().any():
-                return rows
+        for each, own, numbers in zip(chosen, swept, values, strict=True):
             means = np.stack([numbers[each.place == place].mean(axis=0) for place in own.index])
             ranks = np.arange(len(own)) - (len(own) - 1) / 2
             every = np.array(list(permutations(ranks))) if len(own) <= 7 else generator.permuted(
@@ -169,6 +169,11 @@ def _trends(
             }
         )
     return rows
+
+
+def _swept(conditions: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The conditions of a kind, from weak to strong."""
+    return conditions[conditions["kind"] == kind].dropna(subset="strength").sort_values("strength")
 
 
 def holm(p: pd.Series) -> pd.Series:
