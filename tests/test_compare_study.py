@@ -64,6 +64,16 @@ def test_order_of_rows_changes_nothing(tables, results):
     assert_same(results, compare(shuffled, FAST))
 
 
+def test_tables_in_csv_give_the_same(tables, results, tmp_path):
+    """An empty kind is no missing number there, and the order of a Vendi score no text."""
+    for name, table in tables.items():
+        write_table(tmp_path / f"{name}.csv", table)
+    found = compare({name: read_table(tmp_path / f"{name}.csv") for name in tables}, FAST)
+    assert_same(results, found)
+    trends = [table["layer_tests"].query("statistic == 'trend'")["families"].unique() for table in (results, found)]
+    assert len(trends[0]) > 0 and set(trends[0]) == set(trends[1])
+
+
 def test_relabelling_seeds_changes_nothing(tables, results):
     relabelled = {
         name: table.assign(seed=997 - 7 * table["seed"]) if "seed" in table else table for name, table in tables.items()

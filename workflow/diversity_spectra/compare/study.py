@@ -42,6 +42,8 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
     missing table or column, or a model without a baseline.
     """
     _check(tables)
+    # In CSV an empty text reads as a missing number.
+    tables = {**tables, "conditions": tables["conditions"].astype({"kind": object}).fillna({"kind": ""})}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in OUTPUTS}
     for model in sorted(tables["conditions"]["model"].unique()):
         own = {name: frame[frame["model"] == model] if "model" in frame else frame for name, frame in tables.items()}

@@ -24,6 +24,7 @@ from diversity_spectra.tables import read_table
 from diversity_spectra.work import set_shape
 
 NEEDED = ("runs", "conditions")
+TEXTS = (("conditions", "kind"), ("controls", "condition"), ("robustness", "kind"))  # that may be empty
 CLASSES = 10  # of which samples are shown
 HISTORIES = 4  # runs of a condition whose training is shown
 TILE = 64  # pixels of a sample's side, at most
@@ -49,9 +50,10 @@ def tables_in(folder: Path, names: Iterable[str], needed: Iterable[str]) -> dict
     if "details" not in tables.get("claims", {"details"}):
         raise UserError(f"{folder}: the table claims is of an earlier version; run stage compare again")
     # In CSV an empty text reads as a missing number, and the order of a Vendi score as a number.
-    tables["conditions"] = tables["conditions"].astype({"strength": float, "kind": object}).fillna({"kind": ""})
-    if "condition" in tables.get("controls", ()):
-        tables["controls"] = tables["controls"].fillna({"condition": ""})
+    tables["conditions"] = tables["conditions"].astype({"strength": float})
+    for name, column in TEXTS:
+        if column in tables.get(name, ()):
+            tables[name] = tables[name].astype({column: object}).fillna({column: ""})
     if "order" in tables.get("diversity", ()):
         orders = [f"{float(order):g}" for order in tables["diversity"]["order"]]
         tables["diversity"] = tables["diversity"].assign(order=orders)
