@@ -115,6 +115,17 @@ def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
 
 def test_families_and_single_strengths_are_corrected_apart():
     controls = compare(world("supported", seeds=2, baseline_runs=4), FAST)["controls"]
+def test_a_control_all_of_whose_runs_are_left_out_is_not_called_absent():
+    tables = world("supported", seeds=3, baseline_runs=6)
+    broken = tables["spectra"]["condition"].str.startswith("dropout-0") & ~tables["spectra"]["condition"].str.contains(
+        "+", regex=False
+    )
+    tables["spectra"].loc[broken, list(Options.measures)] = np.nan
+    results = compare(tables, FAST)
+    assert missing(results, "b") == {Missing.LEFT_OUT: {"family": "dropout"}}
+    assert results["claims"].set_index("claim")["asked"]["b"]
+
+
     for _, rows in controls.groupby(controls["condition"] == ""):
         assert rows["q"].to_numpy() == pytest.approx(stats.false_discovery_control(rows["p"]))
 

@@ -326,7 +326,8 @@ def _missing(evidence: Evidence, found: list[str], wanted: list[str] | None = No
         missing.append({"code": Missing.DATA_NOT_DETECTED, "q": {name: evidence.moved[name] for name in data}})
     for family in wanted:
         if evidence.members(family).empty:
-            missing.append({"code": Missing.NO_CONTROL, "family": family})
+            code = Missing.LEFT_OUT if family in evidence.left_out else Missing.NO_CONTROL
+            missing.append({"code": code, "family": family})
         elif family not in found and evidence.detected(family):
             missing.append({"code": Missing.OPPOSED, "family": family, **evidence.opposed(family)})
         elif family not in found:

@@ -31,6 +31,7 @@ class Missing(StrEnum):
     NO_SHIFT = "no_shift"  # the baseline needs runs, and some condition at least two
     NO_DATA_CONDITION = "no_data_condition"
     NO_CONTROL = "no_control"  # family
+    LEFT_OUT = "left_out"  # family, of whose runs too few measures could be computed
     NOT_DETECTED = "not_detected"  # family, q, p_floor, smallest_detectable
     OPPOSED = "opposed"  # family, strengths of it that move the spectra in opposite directions, their cosine
     NO_OPTIMISATION = "no_optimisation"
@@ -78,7 +79,8 @@ class Evidence:
     """What the claims are judged from, for one model. conditions: baseline first. shift: None if there is none.
 
     moved: corrected p, by family of data and for `optimisation`, that its conditions do nothing. projected: of
-    `beyond.PATHS`, the first that was run is projected out; if none is named, nothing is.
+    `beyond.PATHS`, the first that was run is projected out; if none is named, nothing is. left_out: families all of whose
+    runs are left out of the shifts.
     """
 
     conditions: pd.DataFrame
@@ -89,6 +91,7 @@ class Evidence:
     diversity: pd.DataFrame
     options: Options
     projected: tuple[str, ...] = ("both", "length", "rate")
+    left_out: frozenset[str] = frozenset()
 
     @cached_property
     def plain(self) -> Geometry:

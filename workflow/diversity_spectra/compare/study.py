@@ -103,7 +103,10 @@ def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) ->
         for name in ("controls", "alignment", "beyond", "metric"):
             result[name]["note"] = note
     controls = result.get("controls", pd.DataFrame())
-    evidence = claims.Evidence(conditions, shift, controls, moving, gains, tables["diversity"], options)
+    left_out = frozenset(tables["conditions"]["family"]) - frozenset(conditions["family"])
+    evidence = claims.Evidence(
+        conditions, shift, controls, moving, gains, tables["diversity"], options, left_out=left_out
+    )
     result["claims"] = claims.claims_table(evidence)
     if shift is not None and options.robustness:
         result["robustness"] = robustness_table(features, used, blocks, evidence, options)

@@ -315,6 +315,7 @@ MISSING = {
     Missing.NO_SHIFT: "no shifts could be computed: the baseline needs runs, and some condition at least two",
     Missing.NO_DATA_CONDITION: "no augmentation or synthetic condition in this experiment",
     Missing.NO_CONTROL: "{family} is not part of this experiment",
+    Missing.LEFT_OUT: "no run of {family} has measures enough to be compared",
     Missing.NOT_DETECTED: "the positive control {family} is not detected ({chance})",
     Missing.OPPOSED: "{family} {strengths} move the spectra in opposite directions (cosine {cosine})",
     Missing.NO_OPTIMISATION: (
