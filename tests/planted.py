@@ -109,7 +109,7 @@ def judged(vectors: np.ndarray, group: np.ndarray, seed: np.ndarray, options: Op
     blocks = np.arange(FEATURES) % 4
     _, shift, controls, moved = measured(vectors, group, seed, CONDITIONS, blocks, options)
     nothing = np.zeros((len(CONDITIONS), 0))
-    runs = Benefits(list(CONDITIONS["condition"]), nothing, nothing, nothing, np.bincount(group))
+    runs = Benefits(list(CONDITIONS["condition"]), *[nothing] * 4)
     return claims.Evidence(CONDITIONS, shift, controls, moved, runs, pd.DataFrame(), options)
 
 

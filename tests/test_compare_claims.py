@@ -73,6 +73,23 @@ def test_optimisation_under_the_name_of_an_augmentation_supports_nothing(control
     assert found["verdict"]["a"] != "supported" and found["verdict"]["e"] == "contradicted"
 
 
+def test_runs_behind_a_claim_are_those_of_its_estimate():
+    """Claims about spectra rest on runs whose accuracy nobody measured, too; those about accuracy on no others."""
+    tables = world("supported", seeds=4, baseline_runs=8)
+    families = tables["conditions"].groupby("family").size() * 4
+    data = families["augmentation"] + families["synthetic"]
+    path = families["optimisation"]
+    spectra = {"a": 8 + data + families["dropout"] + families["weight_decay"] + path, "e": 8 + data + path}
+    few = tables["evaluation"].query("seed < 3")
+    for evaluation, accuracy in (
+        (tables["evaluation"], {"c": data, "d": 8 + 3 * 4}),  # (d) is of the three amounts that are added
+        (few, {"c": data * 3 / 4, "d": 3 + 3 * 3}),
+        (few.iloc[:0], {"c": 0, "d": 0}),
+    ):
+        found = compare({**tables, "evaluation": evaluation}, FAST)["claims"].set_index("claim")["n"]
+        assert {letter: found[letter] for letter in "acde"} == {**spectra, **accuracy}
+
+
 def test_likeness_is_supported_by_its_whole_interval():
     tables = world("supported")
     cosines = details(compare(tables, FAST), "a")["cosines"]
@@ -98,6 +115,17 @@ def test_no_verdict_about_spectra_without_positive_controls():
         assert claims["verdict"]["c"] == "supported"  # about accuracy and diversity: needs no control
 
 
+def test_a_control_all_of_whose_runs_are_left_out_is_not_called_absent():
+    tables = world("supported", seeds=3, baseline_runs=6)
+    broken = tables["spectra"]["condition"].str.startswith("dropout-0") & ~tables["spectra"]["condition"].str.contains(
+        "+", regex=False
+    )
+    tables["spectra"].loc[broken, list(Options.measures)] = np.nan
+    results = compare(tables, FAST)
+    assert missing(results, "b") == {Missing.LEFT_OUT: {"family": "dropout"}}
+    assert results["claims"].set_index("claim")["asked"]["b"]
+
+
 def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
     tables = world("supported", seeds=8, baseline_runs=16)
     spectra, measures = tables["spectra"], list(Options.measures)
@@ -115,17 +143,6 @@ def test_a_control_whose_strengths_oppose_each_other_decides_nothing():
 
 def test_families_and_single_strengths_are_corrected_apart():
     controls = compare(world("supported", seeds=2, baseline_runs=4), FAST)["controls"]
-def test_a_control_all_of_whose_runs_are_left_out_is_not_called_absent():
-    tables = world("supported", seeds=3, baseline_runs=6)
-    broken = tables["spectra"]["condition"].str.startswith("dropout-0") & ~tables["spectra"]["condition"].str.contains(
-        "+", regex=False
-    )
-    tables["spectra"].loc[broken, list(Options.measures)] = np.nan
-    results = compare(tables, FAST)
-    assert missing(results, "b") == {Missing.LEFT_OUT: {"family": "dropout"}}
-    assert results["claims"].set_index("claim")["asked"]["b"]
-
-
     for _, rows in controls.groupby(controls["condition"] == ""):
         assert rows["q"].to_numpy() == pytest.approx(stats.false_discovery_control(rows["p"]))
 

@@ -322,7 +322,7 @@ CLAIMS = {
     ),
     "n": Column(
         "runs",
-        "runs behind the estimate, the baseline's included; 0 where undecided for want of data",
+        "runs behind the estimate; 0 where undecided for want of data",
         "compare.evidence.Judgement",
     ),
     "verdict": Column(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Benefits:
 
     conditions: names, in the caller's order, the baseline first. mean, variance (conditions, benefits): the mean over
     runs and its variance; NaN where not measured. freedom (conditions, benefits): degrees of freedom of the variances.
-    n (conditions,): runs.
+    n (conditions, benefits): runs in which it was measured.
     """
 
     conditions: list[str]
@@ -55,6 +56,11 @@ class Benefits:
             df = parts.sum() ** 2 / (parts**2 / self.freedom[rows, column]).sum()
         half = stats.t.ppf(1 - level / 2, df) * np.sqrt(parts.sum())
         return effect, effect - half, effect + half
+
+    def runs(self, conditions: Iterable[str], benefit: str) -> int:
+        """Runs of these conditions in which the benefit was measured."""
+        rows = [self.conditions.index(name) for name in conditions]
+        return int(self.n[rows, list(BENEFITS).index(benefit)].sum())
 
     def gain(self, condition: str, benefit: str, level: float) -> tuple[float, float, float]:
         """Gain of a condition over the baseline, with interval."""
@@ -94,4 +100,4 @@ def benefits(evaluation: pd.DataFrame, conditions: list[str]) -> Benefits:
         pooled = (square * own).sum(axis=0) / (freedom * own).sum(axis=0)
         variance = np.where(own, square / freedom, pooled) / count
     freedom = np.where(own, freedom, (freedom * own).sum(axis=0))
-    return Benefits(conditions, mean, np.where(count > 0, variance, np.nan), freedom, count[:, 0].astype(int))
+    return Benefits(conditions, mean, np.where(count > 0, variance, np.nan), freedom, count.astype(int))

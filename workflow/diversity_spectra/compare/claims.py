@@ -29,7 +29,6 @@ from diversity_spectra.compare.evidence import (
     INCONCLUSIVE,
     MIXED,
     NOT_RUN,
-    PROGRESS,
     SUPPORTED,
     Evidence,
     Judgement,
@@ -73,7 +72,7 @@ def like_regularisers(evidence: Evidence) -> Judgement:
     best = max(overall, key=lambda name: np.nan_to_num(overall[name][0], nan=-np.inf))
     details = {"families": verdicts, "cosines": cosines, "overall": overall, "plain": plain, "missing": missing}
     details["similarity"] = options.similarity
-    runs = _runs(evidence, *DATA_FAMILIES, *apart, *PROGRESS)
+    runs = evidence.runs(_union(left), *map(evidence.direction, apart))
     return Judgement(*overall[best], runs, _together(verdicts, groups), details=details)
 
 
@@ -108,7 +107,7 @@ def more_like_dropout(evidence: Evidence) -> Judgement:
     details = {"families": verdicts, "differences": differences, "cosine_of_controls": between, "plain": plain}
     details |= {"relevant": options.relevant, "missing": missing}
     effect = _difference_of_cosines(evidence, evidence.beyond, left, pair, options.level)
-    runs = _runs(evidence, *DATA_FAMILIES, *pair, *PROGRESS)
+    runs = evidence.runs(_union(left), *map(evidence.direction, pair))
     return Judgement(*effect, runs, _together(verdicts, groups), details=details)
 
 
@@ -132,7 +131,8 @@ def unlike_optimisation(evidence: Evidence) -> Judgement:
     }
     effect = share_beyond(evidence.plain, evidence.beyond, _union(groups), options.level)
     details = {"families": verdicts, "shares": shares, "own": options.own}
-    return Judgement(*effect, _runs(evidence, *DATA_FAMILIES, *PROGRESS), _together(verdicts, groups), details=details)
+    runs = evidence.runs(_union(groups))
+    return Judgement(*effect, runs, _together(verdicts, groups), details=details)
 
 
 def synthetic_adds_most(evidence: Evidence) -> Judgement:
@@ -163,7 +163,8 @@ def synthetic_adds_most(evidence: Evidence) -> Judgement:
     verdict = SUPPORTED if diverse == helps == SUPPORTED else INCONCLUSIVE
     verdict = CONTRADICTED if CONTRADICTED in (diverse, helps) else verdict
     details = {"ood_accuracy": helps, "diversity": diverse, "ln_vendi": parts}
-    return Judgement(effect, low, high, _runs(evidence, *DATA_FAMILIES), verdict, details=details)
+    runs = evidence.benefits.runs(weights, "ood_accuracy")
+    return Judgement(effect, low, high, runs, verdict, details=details)
 
 
 def too_much_hurts(evidence: Evidence) -> Judgement:
@@ -174,16 +175,16 @@ def too_much_hurts(evidence: Evidence) -> Judgement:
     """
     options, benefits = evidence.options, evidence.benefits
     comparisons = []
-    for kind, curve in evidence.members("synthetic").groupby("kind"):
+    for _, curve in evidence.members("synthetic").groupby("kind"):
         if curve["strength"].nunique() < 2:
             continue
         curve = curve.sort_values("strength")
         largest, smaller = curve["condition"].iloc[-1], curve["condition"].iloc[:-1]
-        comparisons += [(kind, largest, other) for other in [*smaller, benefits.conditions[0]]]
+        comparisons += [(largest, other) for other in [*smaller, benefits.conditions[0]]]
     if not comparisons:
         return _undecided({"code": Missing.NO_CURVE})
     level = _level(options) / len(comparisons)
-    results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for _, a, b in comparisons]
+    results = [benefits.contrast({a: 1.0, b: -1.0}, "id_accuracy", level) for a, b in comparisons]
     if not np.isfinite([effect for effect, _, _ in results]).all():
         return _undecided({"code": Missing.NO_ACCURACY})
     if not np.isfinite(results).all():
@@ -195,10 +196,11 @@ def too_much_hurts(evidence: Evidence) -> Judgement:
         verdict, worst = SUPPORTED, decided
     elif all(result[1] > 0 for result in results):
         verdict = CONTRADICTED
-    _, largest, other = comparisons[worst]
+    largest, other = comparisons[worst]
     outside = benefits.contrast({largest: 1.0, other: -1.0}, "ood_accuracy", options.level)
     details = {"condition": largest, "than": other, "ood_accuracy": outside}
-    return Judgement(*results[worst], _runs(evidence, "synthetic"), verdict, details=details)
+    runs = benefits.runs({name for pair in comparisons for name in pair}, "id_accuracy")
+    return Judgement(*results[worst], runs, verdict, details=details)
 
 
 @dataclass(frozen=True)
@@ -348,11 +350,6 @@ def _by_sign(low: float, high: float) -> str:
 
 def _difference(plus: list[str], minus: list[str]) -> dict[str, float]:
     return {**dict.fromkeys(plus, 1 / len(plus)), **dict.fromkeys(minus, -1 / len(minus))}
-
-
-def _runs(evidence: Evidence, *families: str) -> int:
-    names = evidence.members("baseline", *families)["condition"]
-    return int(sum(evidence.benefits.n[evidence.benefits.conditions.index(name)] for name in names))
 
 
 def _plain(value: object) -> object:

@@ -60,7 +60,7 @@ NOT_RUN = {
 class Judgement:
     """What the data say of a claim.
 
-    n: runs that the estimate rests on, the baseline's included; 0 where there is none. asked: whether the experiment has
+    n: runs that the estimate rests on; 0 where there is none. asked: whether the experiment has
     the conditions that the claim is about. details: the facts behind the verdict, named in docs/method.md; intervals are
     triples, and `missing` lists what stands in the way, each with a `code` of `Missing`; alone where nothing is estimated.
     """
@@ -123,6 +123,12 @@ class Evidence:
     def direction(self, family: str) -> np.ndarray:
         """Weights (C,) of a control family's direction."""
         return family_weights(self.conditions["family"].to_numpy()[1:], family)
+
+    def runs(self, *weights: np.ndarray) -> int:
+        """Runs behind combinations of shifts with these weights (C,): the baseline's and the path's, if it is taken out, too."""
+        path = [] if self.path is None else list(self.path)
+        used = np.any([own != 0 for own in [*weights, *path]], axis=0)
+        return int(self.shift.n_baseline + self.shift.n[used].sum())
 
     def members(self, *families: str) -> pd.DataFrame:
         return self.conditions[self.conditions["family"].isin(families)]

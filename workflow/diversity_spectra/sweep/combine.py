@@ -60,14 +60,13 @@ def gains(material: Material) -> pd.DataFrame:
             continue
         names = list(conditions["condition"])  # the baseline first
         gained = benefits(evaluation, names)
-        runs = dict(zip(names, gained.n, strict=True))
         for family in COMPARABLE:
             members = list(conditions.loc[conditions["family"] == family, "condition"])
             weights = {**dict.fromkeys(members, 1 / max(len(members), 1)), names[0]: -1.0}
             for benefit in BENEFITS if members else ():
                 gain, low, high = gained.contrast(weights, benefit, material.level)
                 row = {"model": model, "family": family, "conditions": len(members), "benefit": benefit}
-                rows.append({**row, "gain": gain, "low": low, "high": high, "n": sum(runs[name] for name in weights)})
+                rows.append({**row, "gain": gain, "low": low, "high": high, "n": gained.runs(weights, benefit)})
     return pd.DataFrame(rows)
 
 
