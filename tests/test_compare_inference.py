@@ -11,7 +11,7 @@ from planted import WORLDS, World, covered, judged, simulate
 from worlds import world
 
 from diversity_spectra.compare import claims
-from diversity_spectra.compare.controls import blocks
+from diversity_spectra.compare.controls import blocks, least_p
 from diversity_spectra.compare.crossfit import Seeds, permutation_omnibus
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.study import compare
@@ -105,3 +105,19 @@ def test_other_choices_are_made_one_at_a_time() -> None:
     }  # fmt: skip
     assert table[(table["kind"] == "without a condition")]["agrees"].all()
     assert not table[table["kind"] == "one measure"]["agrees"].all()
+
+
+def test_the_least_p_knows_which_orders_are_alike() -> None:
+    """Strengths of as many runs may swap their names: one run of each of four, and two of the baseline, prove nothing."""
+    rng, options = np.random.default_rng(0), Options(permutations=3000)
+    for group, alike, orders in (
+        ([0, 0, 1, 2, 3, 4], 24, 360),
+        ([0, 0, 0, 1, 1, 1], 2, 20),
+        ([0, 0, 0, 0, 1, 1], 1, 15),
+    ):
+        runs = np.array(group)
+        assert least_p(np.zeros(len(runs)), runs, options) == pytest.approx(alike / orders)
+        far = runs[:, None] * 100.0 * np.eye(5)[runs] + 0.01 * rng.standard_normal((len(runs), 5))
+        assert permutation_omnibus(far, runs, options.permutations, rng) == pytest.approx(alike / orders, abs=0.02)
+    seeds = np.repeat([0, 1], 3)
+    assert least_p(seeds, np.array([0, 1, 2, 0, 1, 2]), options) == pytest.approx(2 / 36)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.special import gammaln
+from scipy.special import factorial, gammaln
 
 from diversity_spectra.compare.crossfit import Shifts, permutation_omnibus, permutation_p, shifts
 from diversity_spectra.compare.noise import Noise, fit
@@ -45,9 +45,10 @@ def control_table(
         singles = []
         variances = noise.factor[members] / shift.n[members - 1] + noise.factor[0] / shift.n_baseline
         for index, variance in zip(members, variances, strict=True):
-            p, floor = permutation_p(
-                values[group == index], values[group == 0], np.zeros((0, features)), options.permutations, rng
-            )
+            own, baseline = values[group == index], values[group == 0]
+            p, _ = permutation_p(own, baseline, np.zeros((0, features)), options.permutations, rng)
+            labels = np.repeat([1, 0], [len(own), len(baseline)])
+            floor = least_p(np.zeros(len(labels)), labels, options)
             length = shift.unbiased[index - 1, index - 1]
             null = shift.square[:, index - 1, index - 1]
             singles.append(
@@ -63,12 +64,8 @@ def control_table(
                     "n": int(shift.n[index - 1]),
                 }
             )
-        picked = np.isin(group, [0, *members])
-        labels = np.searchsorted([0, *members], group[picked])
-        block = blocks(seed[picked], labels, options)
-        floor = max(1 / options.permutations, 1 / orders_within(block, labels))
+        joint, floor = _joint_p(values, group, seed, members, options, rng)
         null = shift.square[:, members - 1, members - 1].sum(axis=1)
-        joint = permutation_omnibus(values[picked], labels, options.permutations, rng, block)
         whole = {
             "family": family,
             "condition": "",
@@ -76,7 +73,7 @@ def control_table(
             "squared_length": sum(row["squared_length"] for row in singles),
             "effect": max(row["effect"] for row in singles),
             "smallest_detectable": detectable(null, variances.max(), floor),
-            "p": max(joint, floor),  # a random sample of few orders may repeat the observed one too seldom
+            "p": joint,
             "p_floor": floor,
             "n": sum(row["n"] for row in singles),
         }
@@ -108,12 +105,21 @@ def moved(
     rng = options.generator("families")
     p = {}
     for name, own in {**groups_of(conditions, "data"), **groups_of(conditions, "progress")}.items():
-        members = np.flatnonzero(own)
-        picked = np.isin(group, [0, *members])
-        labels = np.searchsorted([0, *members], group[picked])
-        block = blocks(seed[picked], labels, options)
-        p[name] = permutation_omnibus(values[picked], labels, options.permutations, rng, block)
+        p[name], _ = _joint_p(values, group, seed, np.flatnonzero(own), options, rng)
     return benjamini_hochberg(pd.Series(p, dtype=float)).to_dict()
+
+
+def _joint_p(
+    values: np.ndarray, group: np.ndarray, seed: np.ndarray, members: np.ndarray, options: Options,
+    rng: np.random.Generator,
+) -> tuple[float, float]:  # fmt: skip
+    """p that no condition of a family does anything, and the least that so few runs could give. members: its groups."""
+    picked = np.isin(group, [0, *members])
+    labels = np.searchsorted([0, *members], group[picked])
+    block = blocks(seed[picked], labels, options)
+    floor = least_p(block, labels, options)
+    # A random sample of few orders may repeat the observed one too seldom.
+    return max(permutation_omnibus(values[picked], labels, options.permutations, rng, block), floor), floor
 
 
 def blocks(seed: np.ndarray, group: np.ndarray, options: Options) -> np.ndarray:
@@ -123,6 +129,17 @@ def blocks(seed: np.ndarray, group: np.ndarray, options: Options) -> np.ndarray:
     than its level. The choice follows from the numbers of runs alone.
     """
     return seed if orders_within(seed, group) >= ENOUGH / options.level else np.zeros(len(group), dtype=int)
+
+
+def least_p(block: np.ndarray, group: np.ndarray, options: Options) -> float:
+    """The least p of a permutation test of squared lengths, group 0 the baseline's, with labels permuted within blocks.
+
+    Conditions with equally many runs may swap their names, as one alone may with a baseline of its size: the sum of
+    squared lengths is the same, so the order that is observed never stands alone.
+    """
+    sizes = np.array([np.bincount(group[block == label], minlength=group.max() + 1) for label in np.unique(block)])
+    alike = np.unique(sizes[:, 1:] if sizes.shape[1] > 2 else sizes, axis=1, return_counts=True)[1]
+    return max(1 / options.permutations, float(np.prod(factorial(alike))) / orders_within(block, group))
 
 
 def orders_within(block: np.ndarray, group: np.ndarray) -> float:
