@@ -289,7 +289,16 @@ def test_options_are_plain_json():
     assert Options.from_json({"bootstrap": 7, "measures": ["alpha"]}) == Options(bootstrap=7, measures=("alpha",))
     with pytest.raises(UserError, match="unknown bootstrp"):
         Options.from_json({"bootstrp": 1})
-    for wrong in ([], {"bootstrap": 0}, {"level": 2}, {"permutations": 0}, {"power": "high"}, {"matrix": "V"}):
+    for wrong in (
+        [],
+        {"measures": ["alfa"]},
+        {"controls": ["mixup"]},
+        {"bootstrap": 0},
+        {"level": 2},
+        {"permutations": 0},
+        {"power": "high"},
+        {"matrix": "V"},
+    ):
         with pytest.raises(UserError, match=r"^options: .* (allowed|not an object)"):
             Options.from_json(wrong)
 

@@ -11,11 +11,12 @@ from diversity_spectra.compare.job import Compare
 from diversity_spectra.conditions import of_role
 from diversity_spectra.errors import UserError
 from diversity_spectra.seeds import derive_seed
-from diversity_spectra.spectra.kinds import ALIGNED
+from diversity_spectra.spectra.kinds import ALIGNED, COMPARED
 
 DEFAULT = Compare()
 AT_LEAST_ONE = (lambda number: number >= 1 and number % 1 == 0, "a whole number from 1 on")
 SHARE = (lambda number: 0 < number < 1, "a number between 0 and 1")
+NAMES = {"measures": tuple(COMPARED), "controls": of_role("control")}
 RANGES = {"bootstrap": AT_LEAST_ONE, "permutations": AT_LEAST_ONE, "level": SHARE, "power": SHARE}
 
 
@@ -52,7 +53,7 @@ class Options:
     def from_json(cls, value: dict) -> Options:
         """Options from a decoded JSON object; keys left out keep their defaults.
 
-        Raises `UserError` for anything but an object, for unknown keys, and for numbers out of range.
+        Raises `UserError` for anything but an object, for unknown keys and names, and for numbers out of range.
         """
         if not isinstance(value, dict):
             raise UserError(f"options: {value!r} is not an object of settings")
@@ -63,6 +64,9 @@ class Options:
         for key, (allowed, told) in RANGES.items():
             if key in value and not (isinstance(value[key], (int, float)) and allowed(value[key])):
                 raise UserError(f"options: {key} is {value[key]!r}, allowed: {told}")
+        for key, known in NAMES.items():
+            if unknown := [name for name in value.get(key, ()) if name not in known]:
+                raise UserError(f"options: {key}: {unknown[0]!r} is not known, allowed: {', '.join(known)}")
         if value.get("matrix", "dW") not in STANDS_FOR:
             raise UserError(f"options: matrix is {value['matrix']!r}, allowed: {', '.join(STANDS_FOR)}")
         return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
