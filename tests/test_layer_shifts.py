@@ -112,6 +112,14 @@ def test_every_kind_of_enough_strengths_has_its_trend() -> None:
     assert set(table["families"]) == {"augmentation noise"} and set(table["measure"]) == set(MEASURES)
 
 
+def test_a_measure_that_nobody_took_is_not_told_to_have_no_common_shift() -> None:
+    worlds = [alike(4, 3), alike(4, 3)]
+    for each in worlds:
+        each.change[..., 0] = np.nan
+    table = across_table(worlds, "a, b", Options(permutations=20))
+    assert set(table["measure"]) == set(MEASURES[1:]) and (table["layers"] > 0).all()
+
+
 # ---------------------------------------------------------------- tables from elsewhere
 
 

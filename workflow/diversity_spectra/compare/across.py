@@ -82,6 +82,8 @@ def _pair(sets: list[Changes], own: tuple[str, ...], name: str, options: Options
     floor = float(np.prod([each.floor() for each in chosen]))
     for index, measure in enumerate(MEASURES):
         values = standardised(chosen, index)
+        if not values[0].size:
+            continue
         vectors = [
             np.einsum("nfr,rl->fnl", weights, numbers, optimize=True)
             for weights, numbers in zip(drawn, values, strict=True)
@@ -130,6 +132,8 @@ def _trends(
     rows = []
     chosen = [each.of(family) for each in sets]
     values = standardised(chosen, index)
+    if not values[0].size:
+        return rows
     for kind in dict.fromkeys(chosen[0].conditions["kind"][1:]):
         swept = [_swept(each.conditions, kind) for each in chosen]
         if any(len(own) < 3 or own["strength"].duplicated().any() for own in swept):
