@@ -43,6 +43,8 @@ def test_a_module_its_state_and_its_file_have_the_same_spectra(tmp_path: Path) -
     # A file does not say how many groups a convolution has; the module does.
     assert live.set_index("layer").loc["0", ["groups", "groups_source"]].tolist() == [2, "given"]
     assert state.set_index("layer").loc["0", "groups_source"] == "inferred"
+    assert spectra(module[0]).set_index("layer").loc["weight", ["groups", "groups_source"]].tolist() == [2, "given"]
+    assert spectra({7: np.eye(9)})["layer"].tolist() == ["7"]
     with pytest.raises(UserError, match="not int"):
         spectra(3)
     with pytest.raises(UserError, match="unexpected keyword argument 'pattern'"):

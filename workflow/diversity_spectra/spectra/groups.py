@@ -28,7 +28,9 @@ def convolution_groups(entries: dict[str, Entry], given: tuple[str, ...] = ()) -
     RegNet and ResNeSt; parallel branches seldom have.
     """
     convolutions = {
-        name: entry.shape for name, entry in entries.items() if len(entry.shape) >= 3 and name.endswith(".weight")
+        name: entry.shape
+        for name, entry in entries.items()
+        if len(entry.shape) >= 3 and name.rpartition(".")[2] == "weight"
     }
     patterns = [_pattern(text) for text in given]
     for pattern, _ in patterns:

@@ -18,9 +18,9 @@ class Live:
 
     def __init__(self, source: Mapping[str, object]):
         self.metadata: dict[str, str] = {}
-        self._source = {name: value for name, value in source.items() if hasattr(value, "shape")}
+        self._source = {str(name): value for name, value in source.items() if hasattr(value, "shape")}
         self.entries = {
-            str(name): Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            name: Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
             for name, value in self._source.items()
         }
 
@@ -51,11 +51,11 @@ def live(model: object) -> Live:
 
 
 def groups_of(model: object) -> tuple[str, ...]:
-    """`NAME=N` for the grouped convolutions of a torch module, which knows what a file of weights does not say."""
+    """`PARAMETER=N` for the grouped convolutions of a torch module, which knows what a file of weights does not say."""
     if not hasattr(model, "named_modules"):
         return ()
     return tuple(
-        f"{name}={module.groups}"
+        f"{f'{name}.weight'.lstrip('.')}={module.groups}"
         for name, module in model.named_modules()
         if getattr(module, "groups", 1) > 1 and getattr(getattr(module, "weight", None), "ndim", 0) > 2
     )
