@@ -544,6 +544,12 @@ def test_the_page_says_no_more_than_its_tables(tables: dict[str, pd.DataFrame]) 
     assert "p &lt;\N{NO-BREAK SPACE}0.05" not in text
 
 
+def test_a_test_that_two_layers_do_not_give_is_not_counted(tables: dict[str, pd.DataFrame]) -> None:
+    assert "Pearson's test" in " ".join(study.verdict(Material(tables)))
+    few = tables["layer_tests"].assign(p_layers=np.nan)
+    assert "Pearson's test" not in " ".join(study.verdict(Material({**tables, "layer_tests": few})))
+
+
 def test_a_page_of_tables_alone_tells_the_level_of_their_record(
     tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,7 +205,7 @@ def verdict(material: Material) -> list[str]:
         f"relabelled runs give in more than {100 * material.level:g} of 100 cases"
         + (f"; larger: {_listed(beyond)}." if len(beyond) else ".")
     ]
-    correlated = table[(table["statistic"] == "pearson") & ~table["head"].astype(bool)]
+    correlated = table[(table["statistic"] == "pearson") & ~table["head"].astype(bool) & table["p_layers"].notna()]
     if len(correlated):
         significant = correlated["p_layers"] < material.level
         usual = correlated["null_significant"].median()
