@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from diversity_spectra import imageset
 from diversity_spectra.augment.job import Step
 from diversity_spectra.augment.kinds import KINDS, Kind
 from diversity_spectra.augment.recipe import augmented, mix
+from diversity_spectra.cli import main
 from diversity_spectra.conditions.families.augmentation import Augmentation, expand
 from diversity_spectra.errors import UserError
 
@@ -76,6 +78,14 @@ def test_a_kind_that_makes_no_image_is_named(monkeypatch, change, given) -> None
         UserError, match=rf"augmentation wrong made an image {given}, expected \(1, 6, 6\) of torch.uint8"
     ):
         augmented(np.full((6, 6, 1), 9, dtype=np.uint8), [Step(kind="wrong", level=1.0)], 0, 0, "real", 0)
+
+
+def test_a_kind_that_is_not_there_is_one_line(capsys) -> None:
+    recipe = {"augmentations": [{"kind": "rotatoin", "level": 15}]}
+    job = {"settings": {"recipe": recipe}, "inputs": {"images": "x"}, "out": "y"}
+    assert main(["augment", "--job", json.dumps(job)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "settings.recipe.augmentations[0].kind: no augmentation 'rotatoin'; known here: augmix, " in line
 
 
 def test_every_kind_in_the_configuration_is_there() -> None:

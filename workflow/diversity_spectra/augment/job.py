@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema, field_validator
 
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.jobs import IMAGE_SET, Input, Job, read_record
@@ -37,6 +37,13 @@ class Step(Settings):
 
     kind: str = key(description="kind of augmentation")
     level: float = key(description="level, in the unit of the kind")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"no augmentation {value!r}; known here: {', '.join(sorted(KINDS))}")
+        return value
 
 
 class DataRecipe(Settings):
