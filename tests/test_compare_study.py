@@ -106,6 +106,7 @@ def test_a_seed_copied_under_another_id_counts_once(tables, results):
     }
     after = compare(copied, FAST)
     assert "copies of other runs: dropout-0.3, seed 90" in after["alignment"]["note"].iloc[0]
+    pd.testing.assert_frame_equal(after["layer_tests"], results["layer_tests"])
     assert_same(
         {**results, **{name: results[name].drop(columns="note", errors="ignore") for name in OUTPUTS}},
         {name: after[name].drop(columns="note", errors="ignore") for name in OUTPUTS},

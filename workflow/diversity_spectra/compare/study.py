@@ -45,12 +45,16 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
     # In CSV an empty text reads as a missing number.
     tables = {**tables, "conditions": tables["conditions"].astype({"kind": object}).fillna({"kind": ""})}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in OUTPUTS}
+    spectra = [tables["spectra"].iloc[:0]]
     for model in sorted(tables["conditions"]["model"].unique()):
         own = {name: frame[frame["model"] == model] if "model" in frame else frame for name, frame in tables.items()}
-        for name, frame in _one_model(model, own, options).items():
+        twice = copies(own["spectra"])
+        own = {name: _without(frame, twice) for name, frame in own.items()}
+        spectra.append(own["spectra"])
+        for name, frame in _one_model(model, own, twice, options).items():
             frame.insert(0, "model", model)
             parts[name].append(frame)
-    layers = layer_tables(tables["spectra"], tables["conditions"], options)
+    layers = layer_tables(pd.concat(spectra), tables["conditions"], options)
     return {name: _together(found) for name, found in parts.items()} | layers
 
 
@@ -60,9 +64,10 @@ def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame({"model": pd.Series(dtype=str)})
 
 
-def _one_model(model: str, tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.DataFrame]:
-    twice = copies(tables["spectra"])
-    tables = {name: _without(frame, twice) for name, frame in tables.items()}
+def _one_model(
+    model: str, tables: dict[str, pd.DataFrame], twice: pd.DataFrame, options: Options
+) -> dict[str, pd.DataFrame]:
+    """twice: runs that are copies of others, and not in the tables any more."""
     features = collect(tables["spectra"], tables["runs"], tables["conditions"])
     mask, keep, note = select(features, options.measures, options.matrix)
     _check_matrix(model, features, options)
