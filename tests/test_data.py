@@ -184,3 +184,17 @@ def test_classes_of_a_shifted_set_are_matched_by_name() -> None:
     assert matched(["shirt", "boot"], ["0", "1"], "FashionMNIST").tolist() == [0, 1]
     with pytest.raises(UserError, match="STL has the classes bird, monkey; the data set has bird, frog"):
         matched(["bird", "monkey"], ["bird", "frog"], "STL")
+
+
+@pytest.mark.parametrize(
+    ("settings", "inputs", "message"),
+    [
+        ({"source": {"kind": "corruption", "corruption": "jpeg", "severity": 1}}, {}, "stand in inputs.images"),
+        ({"source": {"kind": "digits"}}, {"images": "x"}, "with a source of kind corruption"),
+        ({"source": {"kind": "uci_digits"}, "split": "pool"}, {}, "kind uci_digits has no part 'pool'; take test"),
+    ],
+)
+def test_a_job_that_cannot_be_is_one_line(settings: dict, inputs: dict, message: str, capsys) -> None:
+    assert main(["data", "--job", canonical({"settings": settings, "inputs": inputs, "out": "out"})]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

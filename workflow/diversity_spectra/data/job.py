@@ -328,6 +328,16 @@ class Prepare(Job):
     images: Input[str | None] = key(None, description="the images that are corrupted")
     classes_of: Input[str | None] = key(None, description="the test set whose classes and sides the images take")
 
+    @model_validator(mode="after")
+    def _possible(self) -> Prepare:
+        if isinstance(self.source, Corrupted) != (self.images is not None):
+            raise ValueError(
+                "images that are corrupted stand in inputs.images, with a source of kind corruption, or none do"
+            )
+        if self.split != "test" and not isinstance(self.source, Digits | Divided):
+            raise ValueError(f"split: a source of kind {self.source.kind} has no part {self.split!r}; take test")
+        return self
+
     def work(self, sets: Sets, results: int = 1) -> Work:
         return sets.work(self.source.told, sets.shape(self.out))
 
