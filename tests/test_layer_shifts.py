@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from diversity_spectra.cli import main
+from diversity_spectra.compare import layer_shifts
 from diversity_spectra.compare.across import across_table, crossed, holm
 from diversity_spectra.compare.layer_shifts import (
     MEASURES,
@@ -62,8 +63,23 @@ def test_one_shared_baseline_is_covered_by_its_null() -> None:
     assert 0.9 <= np.mean(inside) <= 0.99
     assert np.mean(small) <= 0.08
     closed = 1 / np.sqrt((1 + 1 / 4) * (1 + 1 / 3))
-    assert shared_baseline(world, "augmentation", "dropout") == pytest.approx(closed)
+    assert shared_baseline([world], "augmentation", "dropout") == pytest.approx(closed)
     assert np.mean(cosines) == pytest.approx(closed, abs=0.05)
+
+
+def test_the_closed_form_of_averaged_networks_counts_the_runs_of_each() -> None:
+    """Whatever their order: one has 8 runs of the baseline, the other one."""
+    sets = [alike(1, 1, runs=2, base=8), alike(4, 3)]
+    closed = (1 / 8 + 1) / np.sqrt((1 / 8 + 1 / 2 + 1 + 1 / 4) * (1 / 8 + 1 / 2 + 1 + 1 / 3))
+    cosines = []
+    for _ in range(300):
+        drawn = [replace(each, change=RANDOM.normal(size=each.change.shape)) for each in sets]
+        mean = sum(np.tensordot(each.weights(), each.change[..., 0], 1) for each in drawn)
+        cosines.append(next(statistics(mean[None])).number[0])
+    assert np.mean(cosines) == pytest.approx(closed, abs=0.02)
+    for order in (sets, sets[::-1]):
+        tests = layer_shifts.tests_table(order, "a, b", Options(permutations=20))
+        assert tests.loc[tests["statistic"] == "cosine", "null_closed"].unique() == pytest.approx([closed])
 
 
 def test_relabelling_keeps_seeds_and_begins_with_the_runs_as_they_are() -> None:

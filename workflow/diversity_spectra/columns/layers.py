@@ -46,7 +46,7 @@ LAYER_TESTS = {
     "null_significant": Column("share", "relabellings in which `p_layers` is below the level", SOURCE),
     "null_closed": Column(
         "1",
-        "cosine that one shared baseline gives to independent noise: v_0 / sqrt((v_0 + v_f)(v_0 + v_g))",
+        "cosine that one shared baseline gives to independent noise: v_0 / sqrt((v_0 + v_f)(v_0 + v_g)), each a sum over networks",
         "compare.layer_shifts.shared_baseline",
     ),
     "p_relabelled": Column(

@@ -129,16 +129,18 @@ def changes(spectra: pd.DataFrame, conditions: pd.DataFrame) -> Changes | None:
     )
 
 
-def shared_baseline(alone: Changes, first: str, second: str) -> float:
+def shared_baseline(sets: list[Changes], first: str, second: str) -> float:
     """The cosine that two families of runs without any effect have, since both are taken less the same baseline runs.
+
+    sets: networks whose shifts are averaged. Their runs are apart from each other, so covariances and variances add up; the
+    noise of a run is taken to be as large in all of them.
 
     With variance v_0 of the baseline's mean and v_f of a family's, each layer's shifts have covariance v_0 and variances
     v_0 + v_f, so the cosine tends to v_0 / sqrt((v_0 + v_f)(v_0 + v_g)) as layers grow in number; with one run a condition
     and k and m conditions that is 1 / sqrt((1 + 1/k)(1 + 1/m)). Where runs share seeds, what a seed adds cancels.
     """
-    weights = dict(zip(alone.families, alone.weights(), strict=True))
-    product = weights[first] @ weights[second]
-    return float(product / np.sqrt((weights[first] @ weights[first]) * (weights[second] @ weights[second])))
+    weights = [dict(zip(each.families, each.weights(), strict=True)) for each in sets]
+    return float(cosine(*(np.concatenate([own[name] for own in weights]) for name in (first, second))))
 
 
 # ---------------------------------------------------------------- statistics over layers
@@ -272,7 +274,7 @@ def tests_table(sets: list[Changes], name: str, options: Options) -> pd.DataFram
             axis=0,
         )
         dealt = _dealt_out(chosen, len(own), options.generator(f"dealt/{name}/{len(own)}"))
-        closed = shared_baseline(chosen[0], *own) if len(own) == 2 else np.nan
+        closed = shared_baseline(chosen, *own) if len(own) == 2 else np.nan
         floor = float(np.prod([each.floor() for each in chosen]))
         for index, measure in enumerate(MEASURES):
             for head in (True, False):
