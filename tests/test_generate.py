@@ -129,3 +129,9 @@ def test_blank_images_are_left_out_and_counted(tmp_path: Path) -> None:
     joined = imageset.load(tmp_path / "joined")
     assert joined.labels.tolist() == [1, 2]
     assert joined.meta["rejected"] == 1 and joined.meta["drawn"] == 3
+
+
+def test_what_only_draws_is_not_trained(capsys: pytest.CaptureFixture) -> None:
+    job = {"settings": {"source": {"kind": "image_set", "path": "x"}}, "inputs": {"images": "x"}, "out": "y"}
+    assert main(["generate", "train", "--job", canonical(job)]) == 2
+    assert "settings.source: a generator of kind image_set is not trained here" in capsys.readouterr().err

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from diversity_spectra.generate.kind import Generator
 from diversity_spectra.generate.kinds import AnyGenerator
 from diversity_spectra.jobs import IMAGE_SET, Input, Job
 from diversity_spectra.settings import key
@@ -22,6 +23,13 @@ class TrainGenerator(Job):
     source: AnyGenerator = key(description="the generator")
     seed: int = key(0, description="root of the random streams")
     images: Input[str] = key(description="images to train on")
+
+    @field_validator("source")
+    @classmethod
+    def _trained(cls, value: Generator) -> Generator:
+        if not value.trained:
+            raise ValueError(f"a generator of kind {value.kind} is not trained here, it only draws")
+        return value
 
     def modules(self) -> tuple[str, ...]:
         return (f"generate.kinds.{self.source.kind}",)
