@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from worlds import world
 
 from diversity_spectra.cli import main
+from diversity_spectra.compare.crossfit import Seeds
 from diversity_spectra.compare.features import STANDS_FOR, collect, of_kind
 from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
@@ -111,6 +112,16 @@ def test_a_seed_copied_under_another_id_counts_once(tables, results):
         {**results, **{name: results[name].drop(columns="note", errors="ignore") for name in OUTPUTS}},
         {name: after[name].drop(columns="note", errors="ignore") for name in OUTPUTS},
     )
+
+
+def test_a_checkpoint_shares_no_noise_with_the_trainings_of_seed_0(tables):
+    own = {name: tables[name].query("model == 'mlp'") for name in ("spectra", "runs", "conditions")}
+    mine = own["runs"]["condition"] == "checkpoint-mine"
+    own["runs"] = own["runs"].assign(steps=own["runs"]["steps"].where(~mine, 0))
+    features = collect(**own)
+    place = features.conditions["condition"].to_list().index("checkpoint-mine")
+    seeds = Seeds.of(features.seed, features.group)
+    assert not seeds.overlap[place].any() and (seeds.overlap[0] > 0).sum() == len(features.conditions) - 2
 
 
 def test_models_do_not_touch_each_other(tables, results):

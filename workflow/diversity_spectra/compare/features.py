@@ -26,8 +26,8 @@ class Features:
     """All runs of one model as vectors.
 
     vectors (runs, features): on the compared scale, decay arithmetic taken out. correction (runs, features): what was
-    added to do so. group (runs,): index of the run's condition. seed (runs,): the run's. conditions: one row per condition, the baseline first.
-    names: one row per feature with layer, depth, matrix, measure.
+    added to do so. group (runs,): index of the run's condition. seed (runs,): the run's; of a run of no steps, which was not
+    trained here, a number of its own below 0. conditions: one row per condition, the baseline first. names: one row per feature with layer, depth, matrix, measure.
     """
 
     vectors: np.ndarray
@@ -88,7 +88,15 @@ def collect(spectra: pd.DataFrame, runs: pd.DataFrame, conditions: pd.DataFrame)
         columns=KEYS,
     )
     flat = (len(run_keys), len(names))
-    return _canonical((values + correction).reshape(flat), correction.reshape(flat), run_keys, conditions, names)
+    values, correction = (values + correction).reshape(flat), correction.reshape(flat)
+    return _canonical(values, correction, _with_own_seeds(run_keys, runs), conditions, names)
+
+
+def _with_own_seeds(run_keys: pd.MultiIndex, runs: pd.DataFrame) -> list[tuple[str, int]]:
+    """Condition and seed of every run; the seed 0 of a checkpoint is no seed that it shares with a training."""
+    untrained = runs[runs["steps"] == 0] if "steps" in runs else runs[:0]
+    untrained = set(untrained[["condition", "seed"]].itertuples(index=False, name=None))
+    return [(key[0], -1 - place if key in untrained else key[1]) for place, key in enumerate(run_keys)]
 
 
 def _held(holds: pd.Series, cell: tuple[np.ndarray, ...], same: np.ndarray) -> np.ndarray:
@@ -167,7 +175,11 @@ def _correction(values: np.ndarray, measures: list[str], log_kappa: np.ndarray) 
 
 
 def _canonical(
-    values: np.ndarray, correction: np.ndarray, run_keys: pd.Index, conditions: pd.DataFrame, names: pd.DataFrame
+    values: np.ndarray,
+    correction: np.ndarray,
+    run_keys: list[tuple[str, int]],
+    conditions: pd.DataFrame,
+    names: pd.DataFrame,
 ) -> Features:
     content = [tuple(row) for row in np.where(np.isfinite(values), values, -np.inf)]
     members: dict[str, list[int]] = {}
