@@ -234,6 +234,7 @@ def test_what_does_not_fit_is_one_line(foreign: Path, tmp_path: Path, arguments:
         ("weight_decay-1e-4", "weight_decay", "", 1e-4),
         ("wd_0.1", "weight_decay", "", 0.1),
         ("augmentation-rotation-15", "augmentation", "rotation", 15),
+        ("augmentation-mine", "augmentation", "mine", None),
         ("synthetic-0.5", "synthetic", "added", 0.5),
         ("synthetic-replaced-0.5", "synthetic", "replaced", 0.5),
         ("steps-2x", "optimisation", "steps", 2),

@@ -29,6 +29,7 @@ from diversity_spectra.compare.layer_shifts import (
 from diversity_spectra.compare.layer_tables import layer_tables
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.relabelling import dealt, divisions, orders, share_at_least
+from diversity_spectra.compare.weightwatcher import from_pattern
 
 RANDOM = np.random.default_rng(0)
 PUBLISHED = os.environ.get("STUDY_TABLES")  # a clone of the study's repository
@@ -178,6 +179,7 @@ def test_tables_of_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFix
     for wrong, told in (
         (["--pattern", "{condition}/{place}.csv"], "{place} is not known"),
         (["--pattern", "x.csv"], "no {condition} in it"),
+        (["--pattern", "{model}/augmentation-{condition}.csv"], "no family can be read off the name 'mine-0'"),
         (["--pattern", "{model}/none-{condition}.csv"], "no file fits"),
         (["--pattern", "x.csv", "--mapping", "y.yaml"], "one of them"),
     ):
@@ -185,6 +187,16 @@ def test_tables_of_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFix
         assert main(["import-weightwatcher", str(tmp_path), "--out", str(out), *wrong]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1
+
+
+def test_names_of_conditions_are_read_as_everywhere(tmp_path: Path) -> None:
+    named = {"synthetic-0.5": ("synthetic", "added"), "augmentation-mine": ("augmentation", "mine")}
+    named |= {"dropout-0.3+rotation-15": ("combinations", ""), "checkpoint-mine": ("checkpoint", "")}
+    for condition in named:
+        foreign(tmp_path, "a", condition, 0)
+    read = from_pattern(tmp_path, "{model}/{condition}-{seed}.csv")["conditions"].set_index("condition")
+    assert {name: tuple(read.loc[name, ["family", "kind"]]) for name in named} == named
+    assert read.loc["synthetic-0.5", ["strength", "synthetic"]].tolist() == [0.5, 0.5]
 
 
 def test_a_layer_of_which_a_run_lacks_a_measure_is_left_out_of_it() -> None:

@@ -183,7 +183,7 @@ def family_of(name: str) -> dict:
     head, number = re.fullmatch(r"(.*?)(?:[-_=]?(\d+(?:\.\d+)?(?:e-?\d+)?)x?)?", name).groups()
     strength = float(number) if number else math.nan
     words = head.removeprefix("augmentation").strip("-_=").replace("-", "_")
-    if words in KINDS:
+    if words in KINDS or name.startswith("augmentation-"):  # a composed one has a name of its own
         return {"family": "augmentation", "kind": words, "strength": strength}
     family = ALIASES.get(words, words)
     if family in FAMILIES and (family == "baseline") == (not number):

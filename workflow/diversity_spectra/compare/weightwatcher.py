@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from diversity_spectra.compare.collect import family_of
 from diversity_spectra.conditions import FAMILIES
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
@@ -49,7 +51,7 @@ class Imported(Settings):
 
     file: Text = key(description="what stands for `{file}`")
     column: str = key("", description="its column in the tables of one row; empty = as `file`")
-    condition: Name = key(description="name of the condition")
+    condition: Text = key(description="name of the condition")
     family: str = key(description="baseline, dropout, weight_decay, augmentation or synthetic")
     kind: str = key("", description="kind of augmentation")
     strength: float | None = key(None, description="dropout rate, decay, level")
@@ -157,18 +159,15 @@ def _expression(pattern: str) -> re.Pattern:
 
 
 def _named(condition: str, path: Path) -> Imported:
-    """`augmentation-rotation-10`: family, kind, strength."""
-    family, _, rest = condition.partition("-")
-    if family not in FAMILIES:
-        raise UserError(f"{path}: {condition!r} begins with no family of conditions; allowed: {', '.join(FAMILIES)}")
-    match = re.fullmatch(r"(?:(.*?)-?)??(\d[\d.]*(?:e-?\d+)?)?", rest)
-    return Imported(
-        file=condition,
-        condition=condition,
-        family=family,
-        kind=match[1] or "",
-        strength=float(match[2]) if match[2] else None,
-    )
+    """`augmentation-rotation-10`: family, kind, strength. Raises `UserError` where the name does not tell."""
+    read = family_of(condition)
+    if read["family"] == "checkpoint" and not condition.startswith("checkpoint"):
+        raise UserError(
+            f"{path}: no family can be read off the name {condition!r}; call it baseline, dropout-0.3, weight_decay-0.001,"
+            " augmentation-rotation-10, synthetic-0.5 or the like"
+        )
+    strength = None if math.isnan(read["strength"]) else read["strength"]
+    return Imported(file=condition, condition=condition, **read | {"strength": strength})
 
 
 # ---------------------------------------------------------------- tables
