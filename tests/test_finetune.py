@@ -193,7 +193,8 @@ def test_an_optimizer_is_that_of_a_plain_loop(workdir: Path, name: str, plain: C
 
 def test_every_condition_may_decay_and_a_family_adds_its_own(workdir: Path) -> None:
     base = {"dropout": 0.0, "base_weight_decay": 0.2}
-    assert recipe(**base).decay == pytest.approx(0.7) and recipe(**base, weight_decay=0.0).decay == 0.2
+    assert layerwise.decay(recipe(**base)) == pytest.approx(0.7)
+    assert layerwise.decay(recipe(**base, weight_decay=0.0)) == 0.2
     kappas = []
     for changes in ({"base_weight_decay": 0.7, "weight_decay": 0.0}, {"base_weight_decay": 0.2}):
         assert train(f"out{len(kappas)}", 0, **{**base, **changes}) == 0

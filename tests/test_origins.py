@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import textwrap
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from PIL import Image
@@ -19,8 +21,8 @@ from diversity_spectra.contents import fingerprint
 from diversity_spectra.data.job import ImageFolder, Prepare
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import check_origins, publish, with_origins
-from diversity_spectra.jobs import digest
-from diversity_spectra.provenance import code_digest
+from diversity_spectra.jobs import Job, digest
+from diversity_spectra.provenance import UNCOUNTED, code_digest
 from diversity_spectra.stages import STAGES
 
 
@@ -201,6 +203,32 @@ def test_what_plans_is_no_code(package: Path, stage: str) -> None:
     for module in [*(package / "planning").glob("*.py"), *package.glob("*/job.py"), package / "work.py"]:
         module.write_text(module.read_text() + "\nX = 1\n")
     assert fresh_digest(stage) == before
+
+
+def test_what_counts_computes_nothing_in_a_job_file() -> None:
+    """Stages read the fields of settings; what a property or method of theirs gives would change a result and no key."""
+    files = provenance.PACKAGE.glob("*/job.py")
+    found = [vars(import_module(f"{provenance.NAME}.{path.parent.name}.job")) for path in files]
+    models = {name: model for names in found for name, model in names.items() if isinstance(model, type)}
+    computed = {
+        name: {key for key, value in vars(model).items() if isinstance(value, property | FunctionType)} - {*dir(Job)}
+        for name, model in models.items()
+        if model.__module__.endswith(".job")
+    }
+    counted = [
+        path for path in provenance.PACKAGE.rglob("*.py")
+        if path.name != "job.py" and path.relative_to(provenance.PACKAGE).with_suffix("").parts[0] not in UNCOUNTED
+    ]  # fmt: skip
+    trees = [ast.parse(path.read_text()) for path in counted]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    given = [
+        (each, one) for each in functions for one in each.args.args if ast.unparse(one.annotation or one) in computed
+    ]
+    assert len(given) > 20
+    for function, one in given:
+        read = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name) and node.value.id == one.arg}  # fmt: skip
+        assert not read & computed[ast.unparse(one.annotation)], f"{function.name}({one.arg})"
 
 
 @pytest.fixture

@@ -209,15 +209,6 @@ class Training(Recipe):
     dropout_where: Literal["", "blocks", "head"] = key("", description="where dropout acts")
     weight_decay: float = key(0.0, ge=0, description="weight decay beside that of every condition")
 
-    @property
-    def decay(self) -> float:
-        return self.base_weight_decay + self.weight_decay
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether decay multiplies weights by a known factor, whatever the data: where it is decoupled from the gradient."""
-        return self.decay > 0 and self.optimizer == "adamw"
-
     def work(self, network: Network, runs: int, images: str = "") -> Work:
         kind = f"{network.told} at {network.image_size} px, {self.precision}, {self.batch_size} a step{images}"
         return Work(kind, "images", self.steps * self.batch_size * runs)

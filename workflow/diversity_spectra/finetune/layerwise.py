@@ -21,9 +21,14 @@ def parameter_groups(model: nn.Module, recipe: Training) -> list[dict]:
         if shares[name]:
             found.setdefault((shares[name], decaying[name]), []).append(parameter)
     return [
-        {"params": members, "weight_decay": recipe.decay if decayed else 0.0, "lr_scale": share}
+        {"params": members, "weight_decay": decay(recipe) if decayed else 0.0, "lr_scale": share}
         for (share, decayed), members in found.items()
     ]
+
+
+def decay(recipe: Training) -> float:
+    """Of every condition, and what this one adds."""
+    return recipe.base_weight_decay + recipe.weight_decay
 
 
 def decays(model: nn.Module, recipe: Training) -> dict[str, bool]:

@@ -72,11 +72,12 @@ def decay_factor(recipe: Training, share: float = 1.0) -> float:
     Of averaged weights it is the same average of the products. share: of the learning rate, for a layer that has less.
     1 where decay is coupled: what L2 in the gradient does depends on the data, so there is no such factor.
     """
-    if not recipe.shrinks:
+    decay = layerwise.decay(recipe)
+    if not decay or recipe.optimizer != "adamw":
         return 1.0
     product = average = 1.0
     for step in range(recipe.steps):
-        product *= 1 - share * learning_rate(step, recipe) * recipe.decay
+        product *= 1 - share * learning_rate(step, recipe) * decay
         ema = average_decay(step, recipe)
         average = ema * average + (1 - ema) * product
     return average
