@@ -5,6 +5,7 @@ python benchmarks/bench_generate.py            # about 5 minutes on 2 cores
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -22,7 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import tiny_pipelines
 
-from diversity_spectra.generate import ddpm, pipeline, sources
+from diversity_spectra.generate import ddpm, pipeline
+from diversity_spectra.generate.kind import Source
+from diversity_spectra.generate.kinds import parse
 from diversity_spectra.imageset import ImageSet
 
 REPEATS = 5
@@ -30,7 +33,7 @@ BATCHES = (1, 8, 64)
 THREADS = 1  # of torch, as in the workflow, which starts a process per core
 IMAGES = 64
 CLASSES = 10
-DDPM = {"kind": "ddpm", "images_per_class": IMAGES, "inference_steps": 10, "guidance": 1.5, "seed": 0}
+DDPM = {"kind": "ddpm", "images_per_class": IMAGES, "inference_steps": 10, "guidance": 1.5}
 DIFFUSION = {
     "kind": "text_to_image",
     "revision": None,
@@ -43,15 +46,15 @@ DIFFUSION = {
     "image_size": 32,
     "dtype": "float32",
     "redraws": 0,
-    "seed": 0,
 }
 
 Loop = Callable[[], object]
 
 
-def ours(source: sources.Source, batch: int) -> Loop:
+def ours(source: Source, batch: int) -> Loop:
     """What stage generate does with a shard, at this batch size."""
-    return lambda: [source.draw(piece) for piece in sources.pieces(np.arange(IMAGES), batch, source.tile)]
+    size = source.tile * math.ceil(batch / source.tile)
+    return lambda: [source.draw(piece) for piece in np.split(np.arange(IMAGES), range(size, IMAGES, size))]
 
 
 @torch.inference_mode()
@@ -105,11 +108,11 @@ def table(device: torch.device) -> str:
     with tempfile.TemporaryDirectory() as place:
         torch.manual_seed(0)
         ddpm.network((28, 28, 1), CLASSES, [24, 48]).save_pretrained(f"{place}/generator/unet")
-        trained = sources.TrainedHere(DDPM, f"{place}/generator", real, device)
+        trained = ddpm.Trained(parse(DDPM), f"{place}/generator", real, 0, device)
         loops: dict[str, Loop] = {"ddpm: plain loop": lambda: plain_ddpm(trained.model, device)}
         lines += measured(loops | {f"ddpm: ours, batch {batch}": ours(trained, batch) for batch in BATCHES})
         folder = tiny_pipelines.stable_diffusion(Path(place))
-        diffusion = pipeline.Pipeline({**DIFFUSION, "model": str(folder)}, real, device)
+        diffusion = pipeline.Pipeline(parse({**DIFFUSION, "model": str(folder)}), real, 0, device)
         loops = {"Stable Diffusion: plain loop": lambda: plain_pipeline(diffusion.pipeline, names)}
         lines += measured(
             loops | {f"Stable Diffusion: ours, batch {batch}": ours(diffusion, batch) for batch in BATCHES}

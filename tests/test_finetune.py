@@ -432,6 +432,30 @@ def test_out_of_memory_halves_the_micro_batch(
     ]
 
 
+def test_images_that_are_held_give_way_to_the_network(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a GPU whose memory the images of a set fill: they are read from then on, and every batch stays whole."""
+    train("plain", 0)
+    step, failed = training.Stepper._attempt, []
+
+    def short(self: training.Stepper, *batch: torch.Tensor | None):
+        if self.images.held is not None and (failed or self.rate < RECIPE.lr / 2):
+            failed.append(True)
+            raise torch.OutOfMemoryError("too large")
+        return step(self, *batch)
+
+    def let_go(self: Images) -> bool:
+        held, self.held = self.held is not None, None
+        return held
+
+    monkeypatch.setattr(training.Stepper, "_attempt", short)
+    monkeypatch.setattr(Images, "let_go", let_go)  # which does so on a GPU alone
+    assert train("short", 0) == 0 and len(failed) == 1
+    assert sha256("plain/seed-0/model.safetensors") == sha256("short/seed-0/model.safetensors")
+    assert "images at a time" not in caplog.text
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_out_of_memory_inside_the_first_optimiser_step_leaves_nothing_behind(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str

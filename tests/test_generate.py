@@ -13,7 +13,7 @@ import pytest
 
 from diversity_spectra import imageset
 from diversity_spectra.cli import main
-from diversity_spectra.generate import sources
+from diversity_spectra.generate import command, ddpm
 from diversity_spectra.jobs import canonical
 
 TRAIN = {"kind": "ddpm", "channels": [8, 16], "lr": 2e-3, "batch_size": 16, "train_steps": 10}
@@ -40,11 +40,11 @@ def run(arguments: list[str], job: dict) -> None:
     assert main(["generate", *arguments, "--job", canonical(job)]) == 0
 
 
-def sample(folder: Path, out: Path, batch: int, shard: list[int]) -> imageset.ImageSet:
+def sample(folder: Path, out: Path, batch: int, shard: list[int], **changes: object) -> imageset.ImageSet:
     inputs = {"generator": str(folder / "model"), "images": str(folder / "train")}
     run(
         ["sample", "--batch-size", str(batch)],
-        {"settings": {"source": SAMPLE, "shard": shard}, "inputs": inputs, "out": str(out)},
+        {"settings": {"source": {**SAMPLE, **changes}, "shard": shard}, "inputs": inputs, "out": str(out)},
     )
     return imageset.load(out)
 
@@ -105,11 +105,15 @@ def test_a_killed_shard_goes_on_where_it_was(
     assert not list(Path("results/cache/.resume").iterdir()), "nothing is left behind"
 
 
-def test_a_batch_is_rounded_up_to_whole_tiles() -> None:
-    indices = np.arange(3, 80)
-    for batch, sizes in ((1, [32, 32, 13]), (33, [64, 13]), (64, [64, 13]), (100, [77])):
-        pieces = sources.pieces(indices, batch, 32)
-        assert [len(piece) for piece in pieces] == sizes and np.array_equal(np.concatenate(pieces), indices)
+@pytest.mark.parametrize(("seconds", "sizes"), [(0, [32, 32, 32, 24]), (1e9, [32, 88])])
+def test_images_that_take_long_are_drawn_few_together(
+    generator: Path, tmp_path: Path, seconds: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, draw = [], ddpm.Trained.draw
+    monkeypatch.setattr(command, "TOGETHER", seconds)
+    monkeypatch.setattr(ddpm.Trained, "draw", lambda self, piece: [drawn.append(len(piece)), draw(self, piece)][1])
+    sample(generator, tmp_path / "one", 90, [0, 1], images_per_class=40)
+    assert drawn == sizes
 
 
 def test_the_manifest_says_how_each_image_was_made(generator: Path, tmp_path: Path) -> None:

@@ -152,7 +152,10 @@ def in_memory(work: Callable[..., T], batches: Iterable[tuple[torch.Tensor | Non
 
 def room(device: torch.device) -> int:
     """Bytes of images that are held on a device: half of a GPU's free memory, which jobs that share it divide."""
-    return torch.cuda.mem_get_info(device)[0] // (2 * _sharing) if device.type == "cuda" else HELD_ON_CPU
+    if device.type == "cpu":
+        return HELD_ON_CPU
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+    return (torch.cuda.mem_get_info(device)[0] + kept) // (2 * _sharing)
 
 
 # ---------------------------------------------------------------- what is here

@@ -112,7 +112,7 @@ class Execution(Settings):
     device: Device = key("auto", description="auto | cpu | cuda | cuda:N for generating and training")
     jobs_per_gpu: int = key(1, ge=1, le=64, description="jobs that may share a GPU; small networks leave it idle alone")
     threads: int = key(1, ge=1, le=1024, description="threads of one training process on the CPU")
-    generate_batch: int = key(64, ge=1, le=65536, description="images generated at a time")
+    generate_batch: int = key(64, ge=1, le=65536, description="images that are drawn together, at most")
     save_every: Positive = key(300.0, description="seconds between saved states of a training, to resume from")
     materialise: Materialise = key(
         "auto",

@@ -49,20 +49,29 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def let_go(self) -> bool:
+        """Read batches from now on, where images lie in a GPU's memory that the network needs; whether they did."""
+        held = self.held is not None and self.device.type == "cuda"
+        if held:
+            self.held = None
+        return held
+
     def ahead(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         """Each of `batches` of rows (B,) int64 with its pixels (B, H, W, C) uint8 on the device; None where all are held.
 
         Images that no process makes are made when they are asked for: making them draws from the stream of the reader.
         """
-        if self.held is not None:
-            yield from ((rows, None) for rows in batches)
-            return
+        batches = iter(batches)
+        while self.held is not None:
+            if (rows := next(batches, None)) is None:
+                return
+            yield rows, None
         waiting: deque[torch.Tensor] = deque()
 
         def sorted_rows() -> Iterator[np.ndarray]:
             for rows in batches:
                 waiting.append(rows)
-                yield np.sort(rows.numpy())  # reads go through the file once
+                yield np.sort(rows.cpu().numpy())  # reads go through the file once
 
         pixels = imageset.read(self.source, sorted_rows(), self.workers)
         if isinstance(self.source, np.ndarray) or self.workers:

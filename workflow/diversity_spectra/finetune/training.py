@@ -239,8 +239,9 @@ class Stepper:
                 self.before = None
                 return done
             # Only after the handler, whose traceback holds the tensors of the failed step, can they be freed.
+            room = self.images.let_go()
             torch.cuda.empty_cache()
-            self.micro = _smaller(self.model, self.micro, self.recipe)
+            self.micro = self.micro if room else _smaller(self.model, self.micro, self.recipe)
             if self.before:
                 self.model.load_state_dict(self.before)
                 self.scaler = self._scaler(self.scaler.state_dict())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from diversity_spectra.execution import add_device, add_job, add_threads, log, p
 from diversity_spectra.generate.job import DrawShard, JoinShards, TrainGenerator
 from diversity_spectra.generate.kind import Generator
 
+TOGETHER = 10  # seconds: images are drawn so long before it is seen whether to save them
 EXAMPLE = """example:
   diversity-spectra generate train --job '{"settings": {"source": {"kind": "ddpm", "train_steps": 100}},
     "inputs": {"images": "digits-train"}, "out": "generator"}'"""
@@ -36,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             add_threads(step)
     for name in ("train", "sample"):
         steps.choices[name].add_argument("--save-every", type=float, default=300, help="seconds between saved states")
-    steps.choices["sample"].add_argument("--batch-size", type=int, default=64, help="images at a time")
+    steps.choices["sample"].add_argument("--batch-size", type=int, default=64, help="images drawn together, at most")
     parser.epilog = EXAMPLE
 
 
@@ -60,7 +63,6 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace) -> None:
     from diversity_spectra import devices
-    from diversity_spectra.generate.sources import pieces
     from diversity_spectra.resume import Resume
 
     job = read_job(arguments, DrawShard)
@@ -76,11 +78,17 @@ def _sample(arguments: argparse.Namespace) -> None:
         indices = np.arange(source.count(real))[shard::shards]
         state, images = resume.images((len(indices), *real.images.shape[1:]))
         rows = state["rows"] if state else []
+        most, tiles = math.ceil(arguments.batch_size / source.tile), 1
         with resume.watching():
-            for piece in pieces(indices[len(rows) :], arguments.batch_size, source.tile):
+            while len(rows) < len(indices):
+                start = time.monotonic()
+                piece = indices[len(rows) : len(rows) + tiles * source.tile]
                 images[len(rows) : len(rows) + len(piece)], made = source.draw(piece)
                 rows += made
                 log.info("%d of %d images", len(rows), len(indices))
+                # Many together, since blank ones are drawn again together; few where they take long, since a kill loses them.
+                seconds = (time.monotonic() - start) / tiles
+                tiles = min(most, max(1, int(TOGETHER / max(seconds, 1e-9))))
                 if resume.due() and len(rows) < len(indices):
                     images.flush()
                     resume.save({"step": len(rows), "rows": rows})

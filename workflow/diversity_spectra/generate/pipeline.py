@@ -143,10 +143,12 @@ def _open(settings: Generator, device: torch.device):
     if hasattr(getattr(pipeline, "vae", None), "enable_slicing"):
         pipeline.vae.enable_slicing()
     pipeline.to(device)
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    if device.type == "cuda":
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    if denoiser and device.type == "cuda":
         denoiser.to(memory_format=torch.channels_last)  # in which its convolutions are faster
     if settings.compile:
+        if not denoiser:
+            raise UserError(f"generator.compile: {settings.model} has neither a unet nor a transformer")
         denoiser.compile()
     return pipeline
 
