@@ -153,7 +153,7 @@ BEYOND = {
 
 DIVERSITY_GAIN = Column(
     "nats",
-    "ln(score of the training set / score of the baseline's), order 1, mean over classes; interval at 1 - level from those of the scores, empty where they are",
+    "ln(score of the training set / score of the baseline's), order 1, mean over classes (imported: of all images together); interval at 1 - level from those of the scores, empty where they are",
     "compare.metric.vendi_gains",
 )
 EFFICIENCY = Column(

@@ -154,15 +154,21 @@ def signed_length(gram: np.ndarray, draws: np.ndarray, direction: np.ndarray) ->
     return length, length - (drawn - length * drawn_size[:, None]) / size
 
 
+def of_sets(diversity: pd.DataFrame) -> pd.DataFrame:
+    """Scores of whole training sets: means over classes, or of all images together where no class was measured alone."""
+    means = diversity["label"] == "mean"
+    return diversity[means if means.any() else diversity["label"] == "overall"]
+
+
 def log_vendi(diversity: pd.DataFrame, training_sets: Iterable[str]) -> dict[str, np.ndarray]:
     """ln(Vendi) by kernel: (sets, 2) of ln score and its standard error, NaN where not known.
 
-    Scores of order 1, mean over classes. The error is read off the scores' intervals, which are symmetric, of 95 % and
+    Scores of order 1, as `of_sets` has them. The error is read off the scores' intervals, which are symmetric, of 95 % and
     Student's (and may reach below 0, so on the linear scale, divided by the score); it says how well the score is known,
     not how it would vary with another training set.
     """
     # A table read from CSV has numbers for the orders.
-    scores = diversity[(diversity["order"].astype(float) == 1) & (diversity["label"] == "mean")]
+    scores = of_sets(diversity[diversity["order"].astype(float) == 1])
     logs = {}
     for kernel, rows in scores.groupby("kernel"):
         rows = rows.drop_duplicates("training_set").set_index("training_set")[["score", "low", "high"]].astype(float)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from diversity_spectra.compare.benefits import by_run
+from diversity_spectra.compare.metric import of_sets
 from diversity_spectra.report.marks import baseline_band, run_marks
 from diversity_spectra.report.material import MEASURES, Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
@@ -69,7 +70,7 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
         for shift in SHIFTS
         if f"accuracy|{shift}" in evaluation
     ]
-    panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, conditions).items()]
+    panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, model, conditions).items()]
     matrix = material.matrix(model)
     panels += [(measure_name(name, matrix), summarise(measures, name, material.level)) for name in MEASURES[:2]]
     panels = [(title, summary) for title, summary in panels if not summary.empty]
@@ -115,12 +116,12 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     return Drawing(caption, figure)
 
 
-def _vendi(material: Material, conditions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _vendi(material: Material, model: str, conditions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By kernel: Vendi score of order 1 of each condition's training set, as `summarise` gives it."""
-    table = material.table("diversity")
+    table = material.table("diversity", model)
     if table.empty:
         return {}
-    table = table[(table["order"].astype(str) == "1") & (table["label"] == "mean")]
+    table = of_sets(table[table["order"].astype(str) == "1"])
     result = {}
     for name, rows in table.groupby("kernel", sort=False):
         scores = rows.drop_duplicates("training_set").set_index("training_set").reindex(conditions["training_set"])
