@@ -27,9 +27,11 @@ from diversity_spectra.compare.layer_shifts import (
     statistics,
 )
 from diversity_spectra.compare.layer_tables import layer_tables
+from diversity_spectra.compare.metric import vendi_gains
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.relabelling import dealt, divisions, orders, share_at_least
-from diversity_spectra.compare.weightwatcher import from_pattern
+from diversity_spectra.compare.weightwatcher import Mapping, from_mapping, from_pattern
+from diversity_spectra.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 PUBLISHED = os.environ.get("STUDY_TABLES")  # a clone of the study's repository
@@ -187,6 +189,27 @@ def test_tables_of_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFix
         assert main(["import-weightwatcher", str(tmp_path), "--out", str(out), *wrong]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1
+
+
+def test_what_was_measured_belongs_to_its_run_and_set(tmp_path: Path) -> None:
+    for condition, seed in ((condition, seed) for condition in ("bs", "noise") for seed in (3, 5)):
+        foreign(tmp_path, "a", condition, seed)
+    (tmp_path / "accuracy.csv").write_text("seed,bs,noise\n3,80,90\n5,82,94\n")
+    (tmp_path / "vendi.csv").write_text("bs,noise\n2,4\n")
+    named = {"bs": {"condition": "baseline", "family": "baseline"}}
+    named |= {"noise": {"condition": "augmentation-noise", "family": "augmentation", "kind": "noise"}}
+    sets = {"name": "a", "after": "a/{file}-{seed}.csv", "accuracy": "accuracy.csv", "pixel": "vendi.csv"}
+    mapping = {"sets": [sets], "conditions": [{"file": file, **one} for file, one in named.items()]}
+    tables = from_mapping(tmp_path, Mapping.model_validate(mapping))
+    runs, scores = (tables[name].set_index(["condition", "seed"]) for name in ("runs", "evaluation"))
+    assert set(scores.index) == set(runs.index)
+    assert scores["accuracy"].to_dict()["augmentation-noise", 5] == 0.94
+    gain = vendi_gains(tables["diversity"], pd.Series(["noise"]), "plain")["pixel"]
+    assert gain[0, 0] == pytest.approx(np.log(2)) and np.isnan(gain[0, 1])
+
+    (tmp_path / "accuracy.csv").write_text("bs,noise\n80,90\n")
+    with pytest.raises(UserError, match="no column seed"):
+        from_mapping(tmp_path, Mapping.model_validate(mapping))
 
 
 def test_names_of_conditions_are_read_as_everywhere(tmp_path: Path) -> None:

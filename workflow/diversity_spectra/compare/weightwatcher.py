@@ -30,7 +30,7 @@ A pattern says where model, condition and seed stand in the files' paths; condit
 dropout-0.3, weight_decay-0.001, augmentation-rotation-10. A mapping names every condition's files, and its accuracy."""
 
 Text = Annotated[str, Field(min_length=1)]
-WIDE = {"accuracy": "accuracy", "ece": "ece"}
+SCORES = ("accuracy", "ece")
 KERNELS = ("embedding", "pixel")
 
 
@@ -40,8 +40,11 @@ class Set(Settings):
     name: Name = key(description="name of the network and its data")
     after: Text = key(description="table of a run after training, `{file}` and perhaps `{seed}` in it")
     before: Text | None = key(None, description="table of the same run before training")
-    accuracy: Text | None = key(None, description="table of one row: accuracy on the test set by condition, % or share")
-    ece: Text | None = key(None, description="table of one row: expected calibration error by condition")
+    accuracy: Text | None = key(
+        None,
+        description="table by condition: accuracy on the test set, % or share; a row per `seed` if there are several",
+    )
+    ece: Text | None = key(None, description="table by condition: expected calibration error, likewise")
     embedding: Text | None = key(None, description="table of one row: Vendi score in an embedding by condition")
     pixel: Text | None = key(None, description="table of one row: Vendi score of pixels by condition")
 
@@ -249,24 +252,35 @@ def rows_of(path: Path) -> pd.DataFrame:
 
 
 def _measured(folder: Path, each: Set, conditions: list[Imported]) -> Iterator[dict]:
-    """Rows of `evaluation` and of `diversity` from the tables of one row."""
-    values = {name: _row(folder / path) for name in (*WIDE, *KERNELS) if (path := getattr(each, name))}
-    if "accuracy" in values and values["accuracy"].max() > 1:
+    """Rows of `evaluation` and of `diversity` from the tables by condition."""
+    import pandas as pd
+
+    values = {
+        name: _by_seed(folder / path, several=name in SCORES and "{seed}" in each.after)
+        for name in (*SCORES, *KERNELS)
+        if (path := getattr(each, name))
+    }
+    if "accuracy" in values and values["accuracy"].max(axis=None) > 1:
         values["accuracy"] = values["accuracy"] / 100
     for one in conditions:
         column, identity = one.column or one.file, {"model": each.name}
-        scores = {name: float(values[name].get(column, float("nan"))) for name in WIDE if name in values}
-        if scores:
-            named = {"condition": one.condition, "seed": 0, "set": "test", "shift": "none"}
-            yield identity | named | {"accuracy": float("nan"), "ece": float("nan")} | scores
+        known = {name: table[column] for name, table in values.items() if column in table}
+        for seed, row in pd.DataFrame({name: known[name] for name in SCORES if name in known}).iterrows():
+            named = {"condition": one.condition, "seed": seed, "set": "test", "shift": "none"}
+            yield identity | named | dict.fromkeys(SCORES, float("nan")) | row.to_dict()
         for kernel in KERNELS:
-            if kernel in values and column in values[kernel]:
+            if kernel in known:
                 named = {"training_set": _training_set(one), "kernel": kernel, "order": "1", "label": "overall"}
-                yield identity | named | {"score": float(values[kernel][column])}
+                yield identity | named | {"score": known[kernel].iloc[0]}
 
 
-def _row(path: Path) -> pd.Series:
+def _by_seed(path: Path, several: bool) -> pd.DataFrame:
+    """The rows of a table by their column `seed`; without one, its first row is that of seed 0, where there are not several."""
     table = read_table(path)
     if not len(table):
         raise UserError(f"{path}: no row")
-    return table.iloc[0].astype(float)
+    if "seed" not in table:
+        if several:
+            raise UserError(f"{path}: no column seed; runs have seeds (`after`), so give each of them its row")
+        table = table[:1].assign(seed=0)
+    return table.astype({"seed": int}).set_index("seed").astype(float)
