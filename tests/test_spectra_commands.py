@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from diversity_spectra import cli
+from diversity_spectra.compare.collect import _analysed, find, runs_table
 from diversity_spectra.jobs import canonical
 from diversity_spectra.spectra.job import Analyse
 from diversity_spectra.spectra.plot import read_row
@@ -44,6 +46,32 @@ def test_a_difference_is_refused_before_the_work(model, tmp_path, monkeypatch, c
     assert cli.main(["diff", model, model, "--out", f"{model}/x.csv"]) == 1
     told = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
     assert told == ["error"] * 3
+
+
+def test_every_file_of_several_state_dicts_has_an_option_for_its_own(tmp_path, capsys):
+    first, second = ({"fc.weight": torch.from_numpy(matrix(seed, 20, 16))} for seed in (0, 1))
+    torch.save({"encoder": first, "decoder": second}, tmp_path / "m.pt")
+    runs = tmp_path / "runs"
+    (runs / "baseline").mkdir(parents=True)
+    torch.save({"a": first, "b": second}, runs / "baseline/0.pt")
+    model, rows = str(tmp_path / "m.pt"), str(tmp_path / "rows.csv")
+    spectra = ["spectra", model, "--key", "encoder", "--reference", model, "--out", rows]
+    collect = ["collect", str(runs), "--pattern", "{condition}/{seed}.pt", "--key", "a", "--reference", model]
+    diff = ["diff", model, model, "--out", rows]
+    for command in (spectra, [*collect, "--out", str(tmp_path / "out")], diff):
+        assert cli.main(command) == 2
+    assert capsys.readouterr().err.count("name one with --key, of a reference with --reference-key") == 3
+    assert cli.main([*spectra[:4], "--reference-key", "decoder"]) == cli.main([*diff, "--key", *"abc"]) == 2
+    change = np.square(matrix(0, 20, 16) - matrix(1, 20, 16)).sum()
+    assert cli.main([*spectra, "--reference-key", "decoder"]) == 0
+    assert pd.read_csv(rows).set_index("matrix").loc["dW", "norm"] == pytest.approx(change, rel=1e-5)
+    arguments = cli.parse([*collect, "--out", str(tmp_path / "out"), "--reference-key", "decoder"])
+    found = find(runs, arguments.pattern)
+    table = _analysed(found, runs_table(found, None), arguments).set_index("matrix")
+    assert table.loc["dW", "norm"] == pytest.approx(change, rel=1e-5)
+    for keys, changed in ((["encoder", "decoder"], True), (["encoder"], False)):
+        assert cli.main([*diff, "--key", *keys]) == 0
+        assert bool(pd.read_csv(rows)["relative_change"][0]) == changed
 
 
 def test_names_of_layers_that_look_like_numbers_are_names(tmp_path):

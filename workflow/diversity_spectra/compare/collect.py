@@ -76,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--options", default="{}", help="of the comparison, as JSON; those left out keep their defaults")
     add("--title", default="", help="heading of the report")
     add("--key", help="which state dict of a PyTorch file (keys joined by dots)")
+    add("--reference-key", metavar="KEY", help="which state dict of the reference's PyTorch file")
     add("--threads", type=int, default=processors(), metavar="N", help="matrices at a time")
 
 
@@ -293,7 +294,7 @@ def _analysed(found: list[Checkpoint], runs: pd.DataFrame, arguments: argparse.N
     from diversity_spectra.spectra.options import Options
     from diversity_spectra.spectra.table import Reference, analyse
 
-    reference = Reference.open(arguments.reference) if arguments.reference else None
+    reference = Reference.open(arguments.reference, arguments.reference_key) if arguments.reference else None
     progress, parts = Progress(f"{len(found)} checkpoints"), []
     order: dict[str, dict[str, int]] = {}
     kappas = runs.set_index(["model", "condition", "seed"])["kappa"].to_dict()

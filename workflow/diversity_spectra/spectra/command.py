@@ -68,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key", help="which state dict of a PyTorch file (keys joined by dots), or which adapter of several"
     )
+    parser.add_argument("--reference-key", metavar="KEY", help="which state dict of the reference's PyTorch file")
     parser.add_argument(
         "--groups", nargs="+", default=(), metavar="PATTERN=N", help="strict: groups of convolutions, else inferred"
     )
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int | None:
     )
     for path in (*(arguments.out or ()), *(arguments.eigenvalues or ())):
         claim(path)
-    reference = Reference.open(arguments.reference) if arguments.reference else None
+    reference = Reference.open(arguments.reference, arguments.reference_key) if arguments.reference else None
     written, stopped = [], False
     for index, model in enumerate(arguments.models):
         kappa = arguments.kappa[index] if arguments.kappa else None
@@ -194,6 +195,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for option, given in ignored[arguments.convention].items():
         if given:
             raise UserError(f"{option}: the convention {arguments.convention} has no such thing; leave it out")
+    if arguments.reference_key is not None and not arguments.reference:
+        raise UserError("--reference-key: says which state dict of --reference, which is missing")
     if arguments.kappa and not arguments.reference:
         raise UserError("--kappa: W - kappa * W_pretrained needs --reference")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from diversity_spectra.errors import UserError
 from diversity_spectra.spectra.progress import Progress, processors
 
 EXAMPLE = """\
@@ -18,23 +19,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="A", help="weights: a file, or a folder that holds them")
     parser.add_argument("second", type=Path, metavar="B", help="weights of the same network")
     parser.add_argument("--out", type=Path, metavar="TABLE", help=".csv or .parquet (default: printed)")
+    parser.add_argument(
+        "--key", nargs="+", metavar="KEY", help="which state dict of PyTorch files: of A, and of B where it is another"
+    )
     parser.add_argument("--threads", type=int, default=processors(), metavar="N", help="matrices at a time")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from diversity_spectra.spectra.command import claim
+    from diversity_spectra.spectra.options import Options
     from diversity_spectra.spectra.summary import difference
-    from diversity_spectra.spectra.table import analyse
+    from diversity_spectra.spectra.table import Reference, analyse
     from diversity_spectra.tables import check_name, write_table
 
     if arguments.out:
         check_name(arguments.out)
         claim(arguments.out)
+    keys = arguments.key or [None]
+    if len(keys) > 2:
+        raise UserError(f"--key: {len(keys)} given for two models")
     progress = Progress(f"{arguments.first.name} and {arguments.second.name}")
-    first = analyse(arguments.first, threads=arguments.threads, progress=lambda share: progress(share / 3)).rows
+    first = analyse(
+        arguments.first,
+        options=Options(key=keys[0]),
+        threads=arguments.threads,
+        progress=lambda share: progress(share / 3),
+    ).rows
     change = analyse(
         arguments.second,
-        arguments.first,
+        Reference.open(arguments.first, keys[0]),
+        Options(key=keys[-1]),
         threads=arguments.threads,
         progress=lambda share: progress((1 + 2 * share) / 3),
     ).rows

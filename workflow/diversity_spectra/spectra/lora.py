@@ -154,7 +154,9 @@ def _pairs(path: Path, entries: dict[str, Entry], key: str | None) -> list[Pair]
     matches = {name: match for name in entries if (match := DOWN.match(name))}
     adapters = sorted({match["adapter"] or "default" for match in matches.values()})
     if key is None and len(adapters) > 1:
-        raise UserError(f"{path}: holds {len(adapters)} adapters ({', '.join(adapters)}); name one with --key")
+        raise UserError(
+            f"{path}: holds {len(adapters)} adapters ({', '.join(adapters)}); name one with --key, of a reference with --reference-key"
+        )
     if key is not None and key not in adapters:
         raise UserError(f"{path}: no adapter {key}; there are: {', '.join(adapters)}")
     pairs = []

@@ -281,7 +281,9 @@ def _state_dict(path: Path, content, key: str | None) -> dict[str, Stored]:
         if usual in found:
             return found[usual]
     listed = ", ".join(f"{name} ({len(tensors)} tensors)" for name, tensors in found.items())
-    raise UserError(f"{path}: holds several state dicts: {listed}; name one with --key")
+    raise UserError(
+        f"{path}: holds several state dicts: {listed}; name one with --key, of a reference with --reference-key"
+    )
 
 
 def _dicts(content, path: str, depth: int = 0):
