@@ -51,6 +51,19 @@ def test_a_module_its_state_and_its_file_have_the_same_spectra(tmp_path: Path) -
         spectra(module, pattern="*")
 
 
+def test_a_wrapped_module_has_the_names_of_its_own() -> None:
+    """torch.compile puts `_orig_mod.` before all names, DDP `module.`; a file loses them as well."""
+    module = nn.Sequential(nn.Conv2d(16, 32, 3, groups=2), nn.Flatten(), nn.Linear(64, 48))
+    plain = spectra(module)
+    for wrapped in (torch.compile(module), nn.DataParallel(module), nn.DataParallel(torch.compile(module))):
+        assert spectra(wrapped).equals(plain)
+        assert spectra(wrapped.state_dict())["layer"].equals(plain["layer"])
+        assert spectra(module, wrapped)["layer"].equals(spectra(module, module)["layer"])
+    assert spectra(torch.compile(module[0])).equals(spectra(module[0]))
+    other = nn.ModuleDict({"module": module[2], "other": module[2]})
+    assert spectra(other)["layer"].iloc[0] == "module"
+
+
 def test_bfloat16_and_arrays_are_read_in_memory() -> None:
     weight = torch.randn(40, 30, generator=torch.manual_seed(0)).bfloat16()
     rows = [spectra({"fc.weight": value}) for value in (weight, weight.double().numpy())]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from diversity_spectra.errors import UserError
-from diversity_spectra.spectra.safetensors_file import BFloat16, Entry
+from diversity_spectra.spectra.tensors import WRAPPER, BFloat16, Entry, Tensors, unwrapped, wrapped
 
 
 class Live:
@@ -42,20 +42,24 @@ def _sixteen_bits(tensor: object) -> object:
     return sys.modules["torch"].int16
 
 
-def live(model: object) -> Live:
-    """A torch module (its state dict) or a mapping of names to arrays. Raises `UserError` for anything else."""
+def live(model: object) -> Tensors:
+    """A torch module (its state dict) or a mapping of names to arrays; what torch.compile or DDP put before all names is left
+    out, as of files. Raises `UserError` for anything else."""
     state = model.state_dict() if hasattr(model, "state_dict") else model
     if not isinstance(state, Mapping):
         raise UserError(f"a model is a path, a torch module or a state dict, not {type(model).__name__}")
-    return Live(state)
+    return unwrapped(Live(state))
 
 
 def groups_of(model: object) -> tuple[str, ...]:
     """`PARAMETER=N` for the grouped convolutions of a torch module, which knows what a file of weights does not say."""
     if not hasattr(model, "named_modules"):
         return ()
-    return tuple(
-        f"{f'{name}.weight'.lstrip('.')}={module.groups}"
+    known = {
+        f"{name}.weight".lstrip("."): module.groups
         for name, module in model.named_modules()
         if getattr(module, "groups", 1) > 1 and getattr(getattr(module, "weight", None), "ndim", 0) > 2
-    )
+    }
+    if wrapped(model.state_dict()):
+        known = {WRAPPER.sub("", name): groups for name, groups in known.items()}
+    return tuple(f"{name}={groups}" for name, groups in known.items())

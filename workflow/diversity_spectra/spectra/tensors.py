@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -92,9 +93,17 @@ def open_model(path: Path, base: Tensors | None = None, key: str | None = None) 
     model = _open_index(path, key) if path.name.endswith(".index.json") else _open_file(path, key)
     if is_adapter(model.entries):
         return LoraAdapter(path, model, base, None if isinstance(model, TorchFile) else key)
-    if model.entries and all(WRAPPER.match(name) for name in model.entries):
-        model = Renamed(model)
-    return reparametrised(model)
+    return reparametrised(unwrapped(model))
+
+
+def unwrapped(tensors: Tensors) -> Tensors:
+    """Without the wrappers' prefix, where all names have one."""
+    return Renamed(tensors) if wrapped(tensors.entries) else tensors
+
+
+def wrapped(names: Iterable[str]) -> bool:
+    names = list(names)
+    return bool(names) and all(WRAPPER.match(name) for name in names)
 
 
 def _open_file(path: Path, key: str | None) -> Tensors:
