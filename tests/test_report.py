@@ -570,6 +570,19 @@ def test_a_layer_that_did_not_decay_stays_among_those_that_did() -> None:
     assert set(rows.query("condition == 'weight_decay-1.0' and matrix == 'dW'")["layer"]) == {"fc1"}
 
 
+def test_a_copied_run_counts_once() -> None:
+    own = only(["baseline", "dropout-0.1"], world("supported", seeds=2, baseline_runs=3))
+    copied = {
+        name: pd.concat([table, table[table["seed"] == 1].assign(seed=90)]) if "seed" in table else table
+        for name, table in own.items()
+    }
+    material, after = Material(own), Material(copied)
+    for name in ("measures", "evaluation"):
+        pd.testing.assert_frame_equal(getattr(material, name)("mlp"), getattr(after, name)("mlp"))
+    assert evaluation.scores(material, "mlp") == evaluation.scores(after, "mlp")
+    assert len(after.table("runs")) == len(material.table("runs")) + 2
+
+
 def test_test_sets_stand_in_one_order(tables: dict[str, pd.DataFrame]) -> None:
     head = [name for name in evaluation.scores(Material(tables), "mlp").head if name.startswith("accuracy")]
     assert head == [

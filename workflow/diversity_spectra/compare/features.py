@@ -136,6 +136,14 @@ def copies(spectra: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[runs.duplicated(["condition", "content"]), ["condition", "seed"]]
 
 
+def without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of other runs (condition, seed) than these; all of a table that has no runs."""
+    if not len(runs) or "seed" not in frame:
+        return frame
+    keys = ["condition", "seed"]
+    return frame[~pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(runs[keys]))]
+
+
 def select(features: Features, measures: tuple[str, ...], matrix: str) -> tuple[np.ndarray, np.ndarray, str]:
     """The features that make up the aligned vectors: (feature mask, run mask, what was left out and why).
 

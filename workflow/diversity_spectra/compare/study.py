@@ -12,7 +12,7 @@ from diversity_spectra.compare.alignment import alignment_table
 from diversity_spectra.compare.benefits import benefits, benefits_by_run
 from diversity_spectra.compare.beyond import beyond_table
 from diversity_spectra.compare.controls import measured
-from diversity_spectra.compare.features import STANDS_FOR, Features, collect, copies, of_kind, select
+from diversity_spectra.compare.features import STANDS_FOR, Features, collect, copies, of_kind, select, without
 from diversity_spectra.compare.halves import halves
 from diversity_spectra.compare.layer_tables import layer_tables
 from diversity_spectra.compare.metric import alpha_by_run, metric_table, weighted_vendi
@@ -49,7 +49,7 @@ def compare(tables: dict[str, pd.DataFrame], options: Options) -> dict[str, pd.D
     for model in sorted(tables["conditions"]["model"].unique()):
         own = {name: frame[frame["model"] == model] if "model" in frame else frame for name, frame in tables.items()}
         twice = copies(own["spectra"])
-        own = {name: _without(frame, twice) for name, frame in own.items()}
+        own = {name: without(frame, twice) for name, frame in own.items()}
         spectra.append(own["spectra"])
         for name, frame in _one_model(model, own, twice, options).items():
             frame.insert(0, "model", model)
@@ -129,14 +129,6 @@ def _check_matrix(model: str, features: Features, options: Options) -> None:
             f"model {model}: no measures of {options.matrix} (dW: weights minus those that training started from); set matrix"
             f" (compare.matrix) to {next(name for name in known if known[name])}"
         )
-
-
-def _without(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of other runs than these."""
-    if not len(runs) or "seed" not in frame:
-        return frame
-    keys = ["condition", "seed"]
-    return frame[~pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(runs[keys]))]
 
 
 def _drop_empty(features: Features) -> Features:

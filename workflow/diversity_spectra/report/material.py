@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 
 from diversity_spectra.augment.kinds import KINDS
 from diversity_spectra.compare.benefits import by_run
-from diversity_spectra.compare.features import without_failed_fits
+from diversity_spectra.compare.features import copies, without, without_failed_fits
 from diversity_spectra.compare.noise import fit
 from diversity_spectra.compare.options import Options
 from diversity_spectra.conditions import FAMILIES, of_role
@@ -105,12 +106,18 @@ class Material:
         table = self.table("diversity")
         return len(set(table["label"]) - {"mean", "overall"}) if len(table) else 0
 
+    @cached_property
+    def _copies(self) -> dict[str, pd.DataFrame]:
+        """By model: runs that are copies of others."""
+        spectra = self.tables.get("spectra", ())
+        return {model: copies(rows) for model, rows in spectra.groupby("model")} if "seed" in spectra else {}
+
     def table(self, name: str, model: str | None = None) -> pd.DataFrame:
-        """A table, or the part of one model; empty where the experiment has none."""
+        """A table, or the part of one model, in which copies of a run count once, as in the comparison; empty where there is none."""
         frame = self.tables.get(name, pd.DataFrame())
         if model is None or "model" not in frame:
             return frame
-        return frame[frame["model"] == model]
+        return without(frame[frame["model"] == model], self._copies.get(model, ()))
 
     def conditions(self, model: str) -> pd.DataFrame:
         """Conditions of a model that have runs: families in their order, kinds together, from weak to strong."""
