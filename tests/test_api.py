@@ -70,6 +70,15 @@ def test_bfloat16_and_arrays_are_read_in_memory() -> None:
     assert np.allclose(rows[0]["alpha"].astype(float), rows[1]["alpha"].astype(float), rtol=1e-6)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what is not there")
+def test_a_gpu_that_is_not_there_is_said_to_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(UserError, match="device cuda: torch finds no GPU here; take cpu"):
+        spectra(network(), device="cuda")
+    save_file(network().state_dict(), tmp_path / "m.safetensors")
+    assert main(["spectra", str(tmp_path / "m.safetensors"), "--device", "cuda"]) == 2
+    assert capsys.readouterr().err.count("torch finds no GPU") == 1
+
+
 def test_vendi_counts_what_is_different() -> None:
     apart = np.eye(8).repeat(2, axis=0)  # each direction twice
     table = vendi(apart, orders=[1, 2], per_class=16, subsamples=1).set_index(["order", "label"])["score"]

@@ -28,8 +28,9 @@ __all__ = ["compare", "esd_plot", "spectra", "vendi"]
 
 
 def spectra(
-    model: object, reference: object | None = None, *, kappa: float | None = None, threads: int = 1, **options: object
-) -> pd.DataFrame:
+    model: object, reference: object | None = None, *, kappa: float | None = None, threads: int = 1, device: str = "cpu",
+    **options: object,
+) -> pd.DataFrame:  # fmt: skip
     """Spectra of the weight matrices of a network: one row per layer and matrix, columns as in docs/reference/tables.md.
 
     Args:
@@ -37,12 +38,13 @@ def spectra(
         reference: likewise, the weights that training started from: adds rows `dW` and the overlap of subspaces.
         kappa: product of (1 - learning rate * decay) over training, which `dW_corrected` takes out of dW.
         threads: matrices analysed at a time; the result does not depend on it.
+        device: `cuda` takes the eigenvalues on a GPU.
         options: of `spectra.options.Options`, such as `convention="weightwatcher"` or `include=("blocks.*",)`.
 
     Raises:
-        UserError: what cannot be read, or an option that does not exist.
+        UserError: what cannot be read, an option that does not exist, or no GPU.
     """
-    return _analyse(model, reference, kappa, threads, options).rows
+    return _analyse(model, reference, kappa, threads, options, device).rows
 
 
 def esd_plot(
@@ -128,8 +130,9 @@ def compare(tables: Mapping[str, pd.DataFrame], **options: object) -> dict[str, 
 
 
 def _analyse(
-    model: object, reference: object | None, kappa: float | None, threads: int, options: Mapping[str, object]
-) -> Result:
+    model: object, reference: object | None, kappa: float | None, threads: int, options: Mapping[str, object],
+    device: str = "cpu",
+) -> Result:  # fmt: skip
     if not isinstance(model, str | Path):
         options = {"groups": groups_of(model), **options}
         model = reparametrised(live(model))
@@ -139,4 +142,4 @@ def _analyse(
         chosen = Options(**options)
     except TypeError as error:
         raise UserError(str(error).replace("Options.__init__() got an ", "")) from None
-    return analyse(model, reference, chosen, kappa, threads)
+    return analyse(model, reference, chosen, kappa, threads, device)

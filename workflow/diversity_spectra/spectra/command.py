@@ -170,8 +170,6 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse what contradicts itself or would be ignored."""
     if not arguments.models:
         raise UserError("name the model's file; see --help")
-    if arguments.device == "cuda" and not _cuda():
-        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
     for option in ("out", "eigenvalues", "kappa"):
         given = getattr(arguments, option)
         if given is not None and len(given) != len(arguments.models):
@@ -219,9 +217,3 @@ def _write(path: Path, rows: pd.DataFrame) -> None:
         rows.to_csv(sys.stdout, index=False)
     else:
         write_table(path, rows)
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

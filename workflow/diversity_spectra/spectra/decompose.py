@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from diversity_spectra.errors import UserError
 from diversity_spectra.spectra import lapack
 from diversity_spectra.spectra.low_rank import Product
 
@@ -80,6 +81,15 @@ class Combination:
                 product = block.T @ block
                 total = product if total is None else np.add(total, product, out=total)
         return total
+
+
+def check_device(device: str) -> None:
+    """Raises `UserError` for a GPU where torch finds none; `cpu` needs no torch."""
+    if device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"device {device}: torch finds no GPU here; take cpu")
 
 
 def eigenvalues(

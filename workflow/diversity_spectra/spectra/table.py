@@ -73,12 +73,13 @@ def analyse(
         progress: called with the share of the work that is done, as parameters are finished.
 
     Raises:
-        UserError: a file that cannot be read, a pattern that matches nothing, no thread, or a reference of another model.
+        UserError: a file that cannot be read, a pattern that matches nothing, no thread, no GPU, or a reference of another model.
         Stopped: Ctrl-C; matrices that are being decomposed go on in the background.
     """
     options = options or Options()
     if threads < 1:
         raise UserError(f"threads is {threads}, allowed: 1 or more")
+    decompose.check_device(device)
     if reference is not None and not isinstance(reference, Reference):
         reference = Reference.open(Path(reference))
     tensors, named = model, "the model"
