@@ -113,6 +113,11 @@ def test_a_block_that_fails_keeps_the_runs_before(workdir: Path, capsys: pytest.
     assert main([stage, "--job", canonical(jobs[stage].spec), "--seeds", "0", "1", "2"]) == 2
     assert "seed-2/model.safetensors is damaged" in capsys.readouterr().err
     assert sorted(path.parent.name for path in Path("made").glob("*/spec.json")) == ["seed-0", "seed-1"]
+    # A process may be killed between a result and the end of the weights that it was made from.
+    again = [stage, "--job", canonical(jobs[stage].spec), "--seeds", "0", "1", "--keep-weights", "first_seed"]
+    assert main([*again, "--readers", "unread"]) == 0 and Path("out/seed-1/model.safetensors").exists()
+    assert main(again) == 0
+    assert Path("out/seed-0/model.safetensors").exists() and not Path("out/seed-1/model.safetensors").exists()
 
 
 class Watch:

@@ -140,6 +140,8 @@ def publish(job: Job, seed: int | None = None, **facts: object) -> Iterator[Resu
 
 def drop_weights(arguments: argparse.Namespace, job: RunsJob, seed: int) -> None:
     """Remove the weights of a run that all who read them have read, unless they are to be kept."""
+    if arguments.out:  # the result that needs them may still have to be made
+        return
     keep = arguments.keep_weights
     read = all(read_record(f"{folder}/seed-{seed}") for folder in arguments.readers)
     if read and (keep == "none" or (keep == "first_seed" and seed > 0)):

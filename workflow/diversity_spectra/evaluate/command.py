@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     device = devices.choose(arguments.device, arguments.threads, arguments.jobs_per_gpu)
     for seed in arguments.seeds:
         if finished(job, seed):
+            drop_weights(arguments, job, seed)
             continue
         trained = Path(job.runs) / f"seed-{seed}"
         with publish(job, seed, device=devices.describe(device), threads=arguments.threads) as result:
@@ -65,8 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
                 log.info("seed %d, %s: accuracy %.3f", seed, name, rows[-1]["accuracy"])
             write_npz(result.folder / "predictions.npz", predictions)
             pd.DataFrame(rows).to_parquet(result.folder / "metrics.parquet", index=False)
-        if arguments.out is None:  # else the result that needs the weights may still have to be made
-            drop_weights(arguments, job, seed)
+        drop_weights(arguments, job, seed)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

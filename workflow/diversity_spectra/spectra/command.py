@@ -152,6 +152,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
     vectors: dict = {}
     for seed in arguments.seeds:
         if finished(job, seed):
+            drop_weights(arguments, job, seed)
             continue
         trained = Path(job.runs) / f"seed-{seed}"
         with publish(job, seed, threads=arguments.threads) as made:
@@ -161,8 +162,7 @@ def _run_job(arguments: argparse.Namespace) -> None:
             result = analyse(trained / WEIGHTS, reference, options, kappas, arguments.threads)
             result.rows.to_parquet(made.folder / "rows.parquet", index=False)
             write_npz(made.folder / "eigenvalues.npz", result.eigenvalues)
-        if out is None:  # else the result that needs the weights may still have to be made
-            drop_weights(arguments, job, seed)
+        drop_weights(arguments, job, seed)
         log.info("seed %d: %d rows", seed, len(result.rows))
 
 
