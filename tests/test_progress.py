@@ -118,6 +118,22 @@ def test_the_pulse_says_how_far_a_job_is(handler: LogHandler, tmp_path: Path, mo
     assert "running: finetune mlp/x, seeds 0-1 (0:0" in capsys.readouterr().out
 
 
+def test_the_pulse_waits_while_an_event_is_heard(handler: LogHandler, monkeypatch, capsys) -> None:
+    """It reads what the thread that hears of events changes, under the lock that logging takes for each of them."""
+    tell(handler, LogEvent.RUN_INFO, stats={"finetune": 2, "total": 2})
+    tell(handler, LogEvent.JOB_INFO, jobid=1, rule_name="finetune", rule_msg="finetune mlp/x, seeds 0-1")
+    monkeypatch.setattr(snakemake_logger_plugin_progress, "PULSE", 0.01)
+    thread = threading.Thread(target=handler.beat, daemon=True)
+    with handler.lock:
+        thread.start()
+        time.sleep(0.1)
+        assert "running: " not in capsys.readouterr().out
+    time.sleep(0.1)
+    handler.close()
+    thread.join(5)
+    assert "running: " in capsys.readouterr().out
+
+
 def test_of_hundreds_of_jobs_a_few_are_named(handler: LogHandler, capsys: pytest.CaptureFixture) -> None:
     tell(handler, LogEvent.RUN_INFO, stats={"finetune": 200, "total": 200})
     for jobid in range(200):

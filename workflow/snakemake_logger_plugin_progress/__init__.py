@@ -169,9 +169,10 @@ class LogHandler(LogHandlerBase):
     def beat(self) -> None:
         """Whenever nothing was said for a while, say what runs and how far it is by its own log."""
         while not self.ending.wait(PULSE / 4):
-            now = time.monotonic()
-            if self.running and self.total and not self.common_settings.dryrun and now - self.said >= PULSE:
-                self.say(self.line([self.pulse(now)], now))
+            with self.lock:  # which logging holds while an event is heard, in another thread
+                now = time.monotonic()
+                if self.running and self.total and not self.common_settings.dryrun and now - self.said >= PULSE:
+                    self.say(self.line([self.pulse(now)], now))
 
     def pulse(self, now: float) -> str:
         """`running: finetune mlp/baseline, seeds 0-7 (1:20, step 400 of 1200)`."""
