@@ -169,6 +169,9 @@ What is not known is empty. Derivations: [spectra](../spectra.md), [comparison](
 `results/<sweep>/tables/` holds the tables of all experiments of a [sweep](../sweeps.md) together, with a leading column
 `experiment`, except `spectra` and `shift`; `gains` is there alone.
 
+Beside tables that `compare`, `collect` or `import-weightwatcher` wrote, `options.json` holds the settings of their
+comparison, as `spec.json` does beside those of the workflow: `report --tables` and `sweep --tables` read them.
+
 In the table `spectra`, W is N x M with N >= M, s are its singular values, λ = s² the eigenvalues of WᵀW, n their number
 in the row and n_t that of the tail. *In `weightwatcher`*: how a column differs in that convention.
 """

@@ -23,6 +23,7 @@ from torch import nn
 from diversity_spectra.api import spectra, vendi
 from diversity_spectra.cli import main, parse
 from diversity_spectra.compare.collect import depths, family_of
+from diversity_spectra.compare.job import compared_with
 from diversity_spectra.errors import UserError
 
 matplotlib.use("Agg")
@@ -192,6 +193,7 @@ def test_checkpoints_of_another_training_become_a_report(foreign: Path, tmp_path
     command = ["collect", foreign, "--pattern", "{condition}/{seed}-{step}.pt", "--runs", foreign / "accuracy.csv"]
     assert main([*map(str, command), "--out", str(tmp_path), "--options", options]) == 0
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    assert compared_with(tmp_path / "tables")["matrix"] == "W"
     tables = {path.stem: pd.read_parquet(path) for path in (tmp_path / "tables").glob("*.parquet")}
     assert tables["runs"].groupby("condition").size().to_dict() == CONDITIONS
     families = tables["conditions"].set_index("condition")["family"].to_dict()

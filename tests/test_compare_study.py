@@ -15,6 +15,7 @@ from worlds import world
 from diversity_spectra.cli import main
 from diversity_spectra.compare.crossfit import Seeds
 from diversity_spectra.compare.features import STANDS_FOR, collect, of_kind
+from diversity_spectra.compare.job import compared_with
 from diversity_spectra.compare.metric import log_vendi
 from diversity_spectra.compare.options import Options
 from diversity_spectra.compare.ranks import rank_correlation
@@ -319,9 +320,15 @@ def test_command_writes_every_table(tmp_path, capsys):
     for name, table in world(seeds=2, baseline_runs=4).items():
         table.to_parquet(tmp_path / f"{name}.parquet")
     command = ["compare", "--inputs", str(tmp_path), "--out", str(tmp_path / "out"), "--options"]
-    assert main([*command, '{"bootstrap": 100, "permutations": 100}']) == 0
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/spec.json").write_text('{"settings": {"compare": {"level": 0.05}}}')
+    assert compared_with(tmp_path) == {} and compared_with(tmp_path / "out") == {"level": 0.05}
+    options = {"bootstrap": 100, "permutations": 100, "level": 0.1}
+    assert main([*command, json.dumps(options)]) == 0
     for name in OUTPUTS:
         assert len(pd.read_parquet(tmp_path / "out" / f"{name}.parquet")) > 0
+    # Tables that were written by hand are no longer those of the record.
+    assert compared_with(tmp_path / "out").items() >= options.items()
     assert main([*command, "{"]) == 2
     assert "error: --options" in capsys.readouterr().err
 

@@ -14,6 +14,7 @@ from scipy import stats
 from diversity_spectra.cli import main
 from diversity_spectra.compare import layer_shifts
 from diversity_spectra.compare.across import across_table, crossed, holm
+from diversity_spectra.compare.job import compared_with
 from diversity_spectra.compare.layer_shifts import (
     MEASURES,
     Changes,
@@ -165,6 +166,7 @@ def test_tables_of_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "tables"
     command = ["import-weightwatcher", str(tmp_path), "--pattern", "{model}/{condition}-{seed}.csv", "--out", str(out)]
     assert main(command) == 0
+    assert compared_with(out)["matrix"] == "W"
     tests = pd.read_parquet(out / "layer_tests.parquet")
     assert set(tests["model"]) == {"a", "b", "c", "a, b, c"}
     pair = tests[(tests["statistic"] == "cosine") & (tests["model"] == "a")]

@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from diversity_spectra.compare.command import read_options
+    from diversity_spectra.compare.command import read_options, write_tables
     from diversity_spectra.compare.study import compare
     from diversity_spectra.tables import write_both
 
@@ -105,8 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
     last = spectra.groupby(["model", "condition", "seed"])["step"].transform("max")
     tables["spectra"] = spectra[spectra["step"] == last].drop(columns="step")
     tables |= compare(tables, options)
-    for name, table in tables.items():
-        write_both(out / "tables", name, table)
+    write_tables(out / "tables", tables, options)
     if any(one.step >= 0 for one in found):
         trajectory = spectra[["model", "condition", "seed", "step", "layer", "depth", "matrix", *TRACED]]
         write_both(out / "tables", "trajectory", trajectory)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diversity_spectra.compare import TABLES
-from diversity_spectra.compare.job import CompareConditions
+from diversity_spectra.compare.job import OPTIONS, CompareConditions
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, publish, read_job, restored
+from diversity_spectra.files import write_json
+from diversity_spectra.jobs import RECORD
 from diversity_spectra.tables import read_table, write_both
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from diversity_spectra.compare.options import Options
 
 NUMBERS = ("strength", "dropout", "weight_decay", "synthetic")  # of a condition; of a checkpoint none is known
@@ -47,8 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     if _find(arguments.inputs, "quality").exists():
         tables["quality"] = read_table(_find(arguments.inputs, "quality"))
     inputs = {} if arguments.out.resolve() == arguments.inputs.resolve() else tables
-    for name, table in {**inputs, **compare(tables, options)}.items():
-        write_both(arguments.out, name, table)
+    write_tables(arguments.out, {**inputs, **compare(tables, options)}, options)
 
 
 def read_options(text: str) -> Options:
@@ -59,6 +63,17 @@ def read_options(text: str) -> Options:
         return Options.from_json(json.loads(text))
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(f"--options: not a JSON object of settings: {error}") from error
+
+
+def write_tables(folder: Path, tables: dict[str, pd.DataFrame], options: Options) -> None:
+    """Tables that no job makes, and beside them the settings of their comparison, for `compared_with`.
+
+    The record of a job's tables that lay in the folder goes: they are not there any more.
+    """
+    (folder / RECORD).unlink(missing_ok=True)
+    for name, table in tables.items():
+        write_both(folder, name, table)
+    write_json(folder / OPTIONS, asdict(options))
 
 
 def _run_job(arguments: argparse.Namespace) -> None:

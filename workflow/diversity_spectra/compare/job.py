@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +12,8 @@ from diversity_spectra.jobs import Input, Job, read_record
 from diversity_spectra.settings import Absent, Settings, key
 from diversity_spectra.spectra import job as spectra
 from diversity_spectra.work import Sets, Work
+
+OPTIONS = "options.json"  # beside tables that a command wrote by hand: settings of their comparison
 
 
 class Compare(Settings):
@@ -25,8 +28,11 @@ class Compare(Settings):
 
 
 def compared_with(tables: Path) -> dict:
-    """Settings by which the tables in a folder were compared, as their record has them; empty where there is none."""
-    return (read_record(tables) or {}).get("settings", {}).get("compare", {})
+    """Settings by which the tables in a folder were compared, as their record or `OPTIONS` has them; empty without either."""
+    if record := read_record(tables):
+        return record.get("settings", {}).get("compare", {})
+    options = Path(tables, OPTIONS)
+    return json.loads(options.read_text()) if options.exists() else {}
 
 
 class Run(Settings):

@@ -16,7 +16,7 @@ from diversity_spectra.conditions import FAMILIES
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import log
 from diversity_spectra.settings import Name, Settings, key, read_yaml, validate
-from diversity_spectra.tables import read_table, write_both
+from diversity_spectra.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from diversity_spectra.compare.command import write_tables
     from diversity_spectra.compare.options import Options
     from diversity_spectra.compare.study import compare
 
@@ -92,8 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
         tables = from_pattern(arguments.folder, arguments.pattern)
     runs = len(tables["runs"])
     log.info("%d runs of %d networks in %s", runs, tables["runs"]["model"].nunique(), arguments.folder)
-    for name, table in (tables | compare(tables, Options(matrix="W"))).items():
-        write_both(arguments.out, name, table)
+    options = Options(matrix="W")  # there is nothing but W in such tables
+    write_tables(arguments.out, tables | compare(tables, options), options)
     log.info("wrote %s; next: diversity-spectra report --tables %s --out FOLDER", arguments.out, arguments.out)
 
 
