@@ -656,15 +656,25 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_control_c_does_not_wait_for_lapack(tmp_path):
-    save_file({f"{name}.weight": matrix(0, 400, 400) for name in "ab"}, tmp_path / "m.safetensors")
-    arguments = ["spectra", tmp_path / "m.safetensors", "--threads", "1", "--out", tmp_path / "x.csv"]
-    process = subprocess.Popen([sys.executable, "-c", SLOW, *arguments], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["spectra", "baseline-0.safetensors", "--out", "x.csv"],
+        ["diff", "baseline-0.safetensors", "baseline-0.safetensors"],
+        ["collect", ".", "--pattern", "{condition}-{seed}.safetensors", "--out", "collected"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_control_c_does_not_wait_for_lapack(tmp_path, command):
+    save_file({f"{name}.weight": matrix(0, 400, 400) for name in "ab"}, tmp_path / "baseline-0.safetensors")
+    arguments = [sys.executable, "-c", SLOW, *command, "--threads", "1"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert "decomposing" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
     assert process.returncode == 130
-    assert len(pd.read_csv(tmp_path / "x.csv")) == 2
+    assert process.stderr.read().startswith("stopped")
+    assert command[0] != "spectra" or len(pd.read_csv(tmp_path / "x.csv")) == 2
 
 
 class Terminal(io.StringIO):

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from diversity_spectra import __version__
-from diversity_spectra.errors import UserError, explained
+from diversity_spectra.errors import Busy, UserError, explained
 from diversity_spectra.stages import STAGES
 
 # Module below the package, and what it does.
@@ -55,8 +55,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(told.told(), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("stopped", file=sys.stderr, flush=True)
+        if isinstance(stop, Busy):
+            os._exit(128 + signal.SIGINT)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`). What is left of it would be an error again at exit.

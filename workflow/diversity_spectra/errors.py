@@ -1,4 +1,4 @@
-"""Mistakes of a user, as opposed to defects of the program."""
+"""Mistakes of a user, as opposed to defects of the program; and an interruption that waits for nothing."""
 
 
 class UserError(Exception):
@@ -10,6 +10,10 @@ class UserError(Exception):
     def told(self) -> str:
         """The message as it is printed: each of its lines, which are mistakes of their own, is marked as an error."""
         return "\n".join(f"error: {line}" for line in str(self).splitlines())
+
+
+class Busy(KeyboardInterrupt):
+    """Ctrl-C while threads are inside of LAPACK: they cannot be stopped, and a regular exit would wait for them."""
 
 
 # Modules that do not come with the base, and the extra of this package that brings them.

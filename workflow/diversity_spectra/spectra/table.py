@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diversity_spectra.errors import UserError
+from diversity_spectra.errors import Busy, UserError
 from diversity_spectra.spectra import decompose
 from diversity_spectra.spectra.matrices import View, plan
 from diversity_spectra.spectra.options import Options
@@ -43,7 +43,7 @@ class Result:
     eigenvalues: dict[str, np.ndarray]
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Busy):
     """Ctrl-C; `result` holds what was done until then, with rows that say so for the rest."""
 
     def __init__(self, result: Result):
