@@ -23,7 +23,9 @@ from diversity_spectra.data.doubles import doubles
 from diversity_spectra.data.job import READERS, Digits, ImageFolder, OodImageFolder, Prepare
 from diversity_spectra.data.split import stratified
 from diversity_spectra.data.tree import counts
+from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical
+from diversity_spectra.planning.plan import plan
 from diversity_spectra.planning.show import pictures
 from diversity_spectra.report.load import pick
 from diversity_spectra.report.material import Material
@@ -92,12 +94,19 @@ def test_parts_are_found_whatever_their_spelling(
         assert source.shape(split)[0] == sum(sizes) and source.classes() == 2
 
 
-def test_of_three_parts_the_one_that_nobody_reads_is_said(tmp_path: Path, random: np.random.Generator) -> None:
+def test_of_three_parts_the_one_that_nobody_reads_is_said(
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for part, number in (("train", 6), ("val", 4), ("test", 3)):
-        fill(tmp_path / "photos" / part, random, cat=number, dog=number)
-    train = made(tmp_path / "photos", tmp_path / "train")
-    assert len(made(tmp_path / "photos", tmp_path / "test", "test")) == 6
-    assert train.meta["notes"] == [f"{tmp_path / 'photos/val'} is not used: test/ is tested on"]
+        fill(Path("photos", part), random, cat=number, dog=number)
+    assert len(made(Path("photos"), tmp_path / "test", "test")) == 6
+    assert said_of("photos") == ["photos/val is not used: test/ is tested on"]
+
+
+def said_of(path: str) -> list[str]:
+    """What `check`, `plan` and the start of the workflow say of it."""
+    return plan(parse({**configured(Path(path)), "diversity": {"per_class": 2}})).notes
 
 
 def test_a_training_part_alone_is_split(tmp_path: Path, random: np.random.Generator) -> None:
@@ -265,24 +274,40 @@ def test_hidden_folders_are_not_read_and_links_are(tmp_path: Path, random: np.ra
     assert counts(root) == {"cat": 4, "dog": 9}
 
 
-def test_copies_and_leaked_files_are_said(tmp_path: Path, random: np.random.Generator) -> None:
-    fill(tmp_path / "photos/train", random, cat=6, dog=6)
-    fill(tmp_path / "photos/test", random, cat=3, dog=3)
-    root = tmp_path / "photos"
+def test_copies_and_leaked_files_are_said(
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path("photos")
+    fill(root / "train", random, cat=6, dog=6)
+    fill(root / "test", random, cat=3, dog=3)
+    shutil.copytree(fill(root / "train/ox", random, calf=1), root / "test/ox")  # of no class that is kept
     shutil.copy(root / "train/cat/000.png", root / "train/cat/again.png")
     shutil.copy(root / "train/cat/001.png", root / "train/dog/cat.png")
     shutil.copy(root / "train/dog/002.png", root / "test/dog/leaked.png")
-    assert made(root, tmp_path / "out").meta["notes"] == [
-        "2 training images are copies of others, byte by byte; 1 pictures lie in several classes",
-        "1 of 7 test images are training images as well, byte by byte",
-    ]
+    copies = "2 training images are copies of others, byte by byte; 1 pictures lie in several classes"
+    leaked = "1 of 7 test images are training images as well, byte by byte"
+    own = {"only": ["cat", "dog"]}
+    assert made(root, tmp_path / "out", **own).meta["notes"][1:] == [copies]
+    assert ImageFolder(kind="image_folder", path="photos", **own).notes() == [leaked]
+
+
+def test_a_picture_on_both_sides_of_a_split_is_said(tmp_path: Path, random: np.random.Generator) -> None:
+    root = fill(tmp_path / "photos", random, cat=20, dog=20)
+    for index in range(4):
+        shutil.copy(root / f"cat/{index:03d}.png", root / f"cat/again{index}.png")
+    assert "test images are training images as well, byte by byte" in made(root, tmp_path / "out").meta["notes"][-1]
 
 
 def test_a_test_part_that_is_the_training_part_is_refused(
-    tmp_path: Path, random: np.random.Generator, capsys: pytest.CaptureFixture
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(fill(tmp_path / "photos/train", random, cat=4, dog=4), tmp_path / "photos/test")
-    assert "8 of 8 test images are training images as well" in refused(tmp_path / "photos", capsys)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(fill(Path("photos/train"), random, cat=4, dog=4), "photos/test")
+    with pytest.raises(
+        UserError, match="photos/test: 8 of 8 test images are training images as well, the first cat/000"
+    ):
+        said_of("photos")
 
 
 def test_files_that_differ_before_their_end_are_no_copies(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from types import FunctionType
 
 import pytest
 from PIL import Image
-from test_plan import planned
+from test_plan import planned, touched
 
 from diversity_spectra import __version__, provenance
 from diversity_spectra.contents import fingerprint
@@ -22,6 +22,7 @@ from diversity_spectra.data.job import ImageFolder, Prepare
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import check_origins, publish, with_origins
 from diversity_spectra.jobs import Job, digest
+from diversity_spectra.planning.plan import Plan
 from diversity_spectra.provenance import UNCOUNTED, code_digest
 from diversity_spectra.stages import STAGES
 
@@ -284,3 +285,40 @@ def test_nothing_is_stored_under_a_key_that_is_no_longer_its_own(tmp_path: Path,
 def test_a_package_that_counts_is_that_of_the_key(job: Prepare) -> None:
     with pytest.raises(UserError, match=r"numpy \(0\.1\) changed"):
         check_origins(job.model_copy(update={"packages": {"numpy": "0.1"}}))
+
+
+def test_an_image_to_test_on_retrains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tree with a training and a test part each is read for itself; so is that of a shifted test set."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog", "val/cat"):
+        for tree in ("photos", "sketches"):
+            (tmp_path / tree / place).mkdir(parents=True)
+            for number in range(6):
+                (tmp_path / tree / place / f"{number}.png").write_text(f"{tree} {place} {number}")
+    data = {"kind": "image_folder", "path": "photos", "pool_per_class": 2, "validation_fraction": 0.1}
+    shifted = [{"kind": "image_folder", "name": "sketches", "path": "sketches"}]
+
+    def now(**settings: object) -> Plan:
+        return planned(data={**data, **settings}, ood=shifted, diversity={"per_class": 2})
+
+    def stages(before: Plan, after: Plan) -> set[str]:
+        return {stage for stage, _ in touched(before, after)}
+
+    first = now()
+    assert stages(first, now(test_fraction=0.5)) <= {"compare", "report"}, "it is not read"
+    (tmp_path / "photos/val/cat/new.png").write_text("unused")
+    (tmp_path / "sketches/train/cat/new.png").write_text("unused")
+    assert not touched(first, now())
+    (tmp_path / "photos/test/cat/new.png").write_text("new")
+    second = now()
+    assert {job for job in touched(first, second) if job[0] == "data"} == {
+        ("data", "image_folder-test"),
+        ("data", "ood-sketches"),
+    }
+    assert stages(first, second) == {"data", "diversity", "evaluate", "gather", "compare", "report"}
+    (tmp_path / "photos/train/cat/new.png").write_text("also new")
+    third = now()
+    assert ("data", "image_folder-test") not in touched(second, third) and "finetune" in stages(second, third)
+    (tmp_path / "photos/train/cat").rename(tmp_path / "photos/train/tomcat")
+    (tmp_path / "photos/test/tomcat").mkdir()
+    assert ("data", "image_folder-test") in touched(third, now()), "its classes are those to train on"

@@ -67,6 +67,11 @@ def fingerprint(path: str, key: str, images: bool = False) -> str:
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every image below a folder, by its path from there."""
+    return {name: str(state[-1]) for name, state in _states(folder, images_in(folder)).items()}
+
+
 def state_of(file: Path) -> State:
     """What changes with the content of a file: size, times of modification and of change, inode."""
     found = file.stat()

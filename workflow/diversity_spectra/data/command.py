@@ -9,10 +9,10 @@ import numpy as np
 
 from diversity_spectra import imageset
 from diversity_spectra.contents import files_in, images_in
-from diversity_spectra.data.doubles import doubles
-from diversity_spectra.data.job import ImageFolder, OodArrays, Prepare, Source, Split
+from diversity_spectra.data.doubles import doubles, leaks
+from diversity_spectra.data.job import ClassFolders, ImageFolder, OodArrays, Prepare, Source, Split
 from diversity_spectra.data.split import stratified
-from diversity_spectra.data.tree import Layout, layout, list_classes
+from diversity_spectra.data.tree import layout, list_classes, printable
 from diversity_spectra.errors import UserError
 from diversity_spectra.execution import add_job, log, publish, read_job
 
@@ -54,15 +54,15 @@ def _corrupted(job: Prepare, folder: Path) -> None:
 def _prepared(job: Prepare, folder: Path, processes: int) -> None:
     import pandas as pd
 
-    source, split, seed = job.source, job.split, job.seed
+    source, split, seed = job.source.of_split(job.split), job.split, job.seed
     side, classes, notes = getattr(source, "image_size", None), None, []
     if job.classes_of:
         # A shifted test set: its classes and the look of its images are those of the test set.
         test = imageset.load(job.classes_of)
         side, classes = test.images.shape[1], test.classes
-        if source.kind == "image_folder":
+        if isinstance(source, ClassFolders):
             source = source.model_copy(update={"fit": test.meta["source"].get("fit", source.fit)})
-    if source.kind == "image_folder":
+    if isinstance(source, ClassFolders):
         images, labels, classes, origin, notes = _from_folder(source, split, seed, folder, side, classes, processes)
     elif source.kind == "torchvision":
         images, labels, classes, origin = _from_torchvision(source, split, seed, folder, side, classes, processes)
@@ -158,27 +158,26 @@ def matched(names: list[str], classes: list[str], source: str) -> np.ndarray:
 
 
 def _from_folder(
-    source: ImageFolder, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None, processes: int
+    source: ClassFolders, split: Split, seed: int, folder: Path, side: int, classes: list[str] | None, processes: int
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str], list[str]]:
     """Images, labels, classes, file of each image, and what is to be said of the tree."""
-    from diversity_spectra.data.folder import list_images, printable, read_images
+    from diversity_spectra.data.folder import list_images, read_images
 
-    there, shifted = layout(Path(source.path)), classes is not None
-    root = there.test if there.test and split == "test" else there.train
+    root, shifted = Path(source.path), classes is not None
+    root = layout(root).train if isinstance(source, ImageFolder) else root
     present = list_classes(root)
-    classes = classes or source.only or list_classes(there.train)
+    classes = classes or source.only or present
     missing, others = ([name for name in a if name not in b] for a, b in ((classes, present), (present, classes)))
     if missing and (not shifted or len(missing) == len(classes)):
         raise UserError(f"{root}: no folder for class {', '.join(map(repr, missing))}")
     files, labels = list_images(root, classes)
     notes = [f"{root}: not a class of the training images, left out: {_first(others)}"] if others else []
     if not shifted:
-        parts = _folder_parts(source, labels, seed, classes, there.test is not None)
+        parts = _folder_parts(source, labels, seed, classes)
         if split == "train":
-            tested = list_images(there.test, classes)[0] if there.test else [files[index] for index in parts["test"]]
-            notes += _tree_notes(
-                there, classes, [files[index] for index in parts["train"]], labels[parts["train"]], tested
-            )
+            tested = parts["test"] if isinstance(source, ImageFolder) else ()
+            trained, tested = ([files[index] for index in part] for part in (parts["train"], tested))
+            notes += _tree_notes(root, classes, trained, labels[parts["train"]], tested)
         files, labels = [files[index] for index in parts[split]], labels[parts[split]]
     images, kept = read_images(files, side, folder, source.fit, processes)
     names = [printable(path.relative_to(root)) for path in files]
@@ -187,12 +186,10 @@ def _from_folder(
     return images, labels[kept], classes, [names[index] for index in kept], notes
 
 
-def _folder_parts(
-    source: ImageFolder, labels: np.ndarray, seed: int, classes: list[str], separate: bool
-) -> dict[str, np.ndarray]:
-    """Indices (n,) by part. separate: the images are of one part of a tree that comes divided."""
+def _folder_parts(source: ClassFolders, labels: np.ndarray, seed: int, classes: list[str]) -> dict[str, np.ndarray]:
+    """Indices (n,) by part."""
     tested = rest = np.arange(len(labels))
-    if not separate:
+    if isinstance(source, ImageFolder):
         # Each class gives the same share; at least one image of every class is tested on.
         tested, rest = stratified(labels, [source.test_fraction, None], seed, classes)
     if source.test_per_class is not None:
@@ -201,21 +198,15 @@ def _folder_parts(
     return {"test": tested, "pool": rest[pool], **_divided(source, labels, rest[train], seed, classes)}
 
 
-def _tree_notes(
-    there: Layout, classes: list[str], files: list[Path], labels: np.ndarray, tested: list[Path]
-) -> list[str]:
+def _tree_notes(root: Path, classes: list[str], files: list[Path], labels: np.ndarray, tested: list[Path]) -> list[str]:
     """What to know of a tree beside its images: what nobody reads, and files of the same content.
 
     Raises `UserError` where most of the test images are training images.
     """
-    from diversity_spectra.data.folder import printable
-
     notes = []
-    if there.unused:
-        notes.append(f"{there.unused} is not used: {there.test.name}/ is tested on")
-    others = sum(len(files_in(there.train / name)) - len(images_in(there.train / name)) for name in classes)
+    others = sum(len(files_in(root / name)) - len(images_in(root / name)) for name in classes)
     if others:
-        notes.append(f"{there.train}: {others} files are no images by their names, left out")
+        notes.append(f"{root}: {others} files are no images by their names, left out")
     same = doubles([*files, *tested])
     within = [[index for index in group if index < len(files)] for group in same]
     copies = sum(max(0, len(group) - 1) for group in within)
@@ -226,14 +217,7 @@ def _tree_notes(
             + (f"; {several} pictures lie in several classes" if several else "")
         )
     leaked = [index - len(files) for group in same if group[0] < len(files) for index in group if index >= len(files)]
-    if len(leaked) > len(tested) / 2:
-        raise UserError(
-            f"{there.test or there.train}: {len(leaked)} of {len(tested)} test images are training images as well, the first"
-            f" {printable(tested[leaked[0]])}: nothing could be said of new images"
-        )
-    if leaked:
-        notes.append(f"{len(leaked)} of {len(tested)} test images are training images as well, byte by byte")
-    return notes
+    return notes + leaks(root, [tested[index] for index in leaked], len(tested))
 
 
 def _first(names: list[str], shown: int = 5) -> str:

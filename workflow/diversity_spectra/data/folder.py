@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diversity_spectra import imageset
-from diversity_spectra.data.tree import images_below
+from diversity_spectra.data.tree import images_below, printable
 from diversity_spectra.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,11 +35,6 @@ def list_images(root: Path, classes: Sequence[str]) -> tuple[list[Path], np.ndar
         files += found
         labels += [label] * len(found)
     return files, np.array(labels, dtype=np.int64)
-
-
-def printable(path: Path) -> str:
-    """A path as text that can be written everywhere, whatever bytes its name has."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def fitted(picture: Image.Image, side: int, fit: Fit = "crop") -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from diversity_spectra.data.tree import counts, layout, share
+from diversity_spectra.data.doubles import between
+from diversity_spectra.data.tree import Layout, counts, layout, list_classes, share
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import IMAGE_SET, Input, Job
 from diversity_spectra.settings import Absent, Aside, Content, Count, File, LocalPath, Name, Rate, Settings, key, unique
@@ -60,6 +61,10 @@ class Source(Settings):
     def shape(self, split: Split) -> Shape | None:
         """Of the image set, where that is known before anything is read."""
         return None
+
+    def notes(self) -> list[str]:
+        """What to know of all parts together before anything is made of them."""
+        return []
 
 
 def set_aside(fraction: float, images: int) -> int:
@@ -157,13 +162,11 @@ class Torchvision(Divided):
         return self.images(split, each, test), side, side, channels
 
 
-class ImageFolder(Divided):
-    """Class-per-folder images: a training and a test part inside `path`, or one tree that is split."""
+class ClassFolders(Divided):
+    """Class-per-folder images of which nothing is kept for another part: the data set comes divided."""
 
-    kind: Literal["image_folder"] = key(description="your own images")
-    path: ImageTree = key(
-        description="folder with one folder per class, or with train/ and test/ (without test/, val/ is tested on)"
-    )
+    kind: Literal["class_folders"] = key(description="the training or the test part of your own images")
+    path: ImageTree = key(description="folder with one folder per class")
     image_size: int = key(224, ge=8, le=2048, description="side in pixels that images are brought to")
     fit: Annotated[Fit, Absent("crop")] = key(
         "crop", description="how they become square: crop to the centre, pad with black, or squash"
@@ -171,23 +174,18 @@ class ImageFolder(Divided):
     only: Annotated[list[Annotated[str, Field(min_length=1)]], Absent([]), AfterValidator(unique)] = key(
         [], description="classes to keep, in this order; empty = all"
     )
-    test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test part")
 
-    READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "only", "test_fraction")
+    READ: ClassVar[tuple[str, ...]] = ("image_size", "fit", "only")
+
+    @property
+    def told(self) -> str:
+        return "image_folder"
 
     def _divided(self) -> tuple[dict[str, int], dict[str, int]]:
         """Images of each class to train on (the pool among them), and to test on."""
-        try:
-            there = layout(Path(self.path))
-        except UserError:
-            return {}, {}
-        found = counts(there.train)
+        found = counts(Path(self.path))
         found = {name: found.get(name, 0) for name in self.only or found}
-        if there.test:
-            tested = counts(there.test)
-            return found, {name: tested.get(name, 0) for name in found}
-        tested = {name: min(number, share(self.test_fraction, number)) for name, number in found.items()}
-        return {name: number - tested[name] for name, number in found.items()}, tested
+        return found, found
 
     def per_class(self) -> dict[Split, dict[str, int]]:
         """Images of every class in each part, unreadable files still among them."""
@@ -208,13 +206,43 @@ class ImageFolder(Divided):
     def shape(self, split: Split) -> Shape:
         return sum(self.per_class()[split].values()), self.image_size, self.image_size, 3
 
-    def whole(self) -> Shape:
-        """Of a shifted test set, of which nothing is kept for training; what is of no class of the data set is in it too."""
-        try:
-            there = layout(Path(self.path))
-        except UserError:
-            return 0, self.image_size, self.image_size, 3
-        return sum(counts(there.test or there.train).values()), self.image_size, self.image_size, 3
+
+class ImageFolder(ClassFolders):
+    """Class-per-folder images: a training and a test part inside `path`, or one tree that is split."""
+
+    kind: Literal["image_folder"] = key(description="your own images")
+    path: ImageTree = key(
+        description="folder with one folder per class, or with train/ and test/ (without test/, val/ is tested on)"
+    )
+    test_fraction: Rate = key(0.2, description="share of each class kept for testing where there is no test part")
+
+    READ: ClassVar[tuple[str, ...]] = (*ClassFolders.READ, "test_fraction")
+
+    def of_split(self, split: Split) -> ClassFolders:
+        """Of parts that come divided the one that is read, and the classes to train on: an edit of the other changes nothing."""
+        there = _parts(self.path)
+        if there is None or there.test is None:
+            return super().of_split(split)
+        root = there.test if split == "test" else there.train
+        classes = self.only or list_classes(there.train)
+        part = ClassFolders.of(self, kind="class_folders", path=str(root), only=classes)
+        return part.of_split(split)
+
+    def notes(self) -> list[str]:
+        there = _parts(self.path)
+        return between(there, self.only or list_classes(there.train)) if there else []
+
+    def _divided(self) -> tuple[dict[str, int], dict[str, int]]:
+        there = _parts(self.path)
+        if there is None:
+            return {}, {}
+        found = counts(there.train)
+        found = {name: found.get(name, 0) for name in self.only or found}
+        if there.test:
+            tested = counts(there.test)
+            return found, {name: tested.get(name, 0) for name in found}
+        tested = {name: min(number, share(self.test_fraction, number)) for name, number in found.items()}
+        return {name: number - tested[name] for name, number in found.items()}, tested
 
     def smallest_class(self) -> int:
         """Images to train on of the smallest class; 0 where a class has none."""
@@ -230,6 +258,14 @@ class ImageFolder(Divided):
         if rest[name] >= wanted:
             return f"validation_fraction and pool_per_class leave no image of class {name!r} to train on"
         return f"class {name!r} has {rest[name]} images to train on; train_per_class and pool_per_class need {wanted} of each"
+
+
+def _parts(path: str) -> Layout | None:
+    """Of a tree of images; None where its folders do not tell."""
+    try:
+        return layout(Path(path))
+    except UserError:
+        return None
 
 
 def _at_most(images: dict[str, int], limit: int | None) -> dict[str, int]:
@@ -280,8 +316,9 @@ class OodImageFolder(Settings):
     name: Name = key(description="name of the set in tables and figures")
     path: LocalPath = key(description="folder with one folder per class")
 
-    def source(self) -> ImageFolder:
-        return ImageFolder(kind="image_folder", path=self.path)
+    def source(self) -> ClassFolders:
+        there = _parts(self.path)
+        return ClassFolders(kind="class_folders", path=str(there.test or there.train) if there else self.path)
 
 
 class OodArrays(Source):
@@ -312,7 +349,7 @@ class Corrupted(Source):
         return self.corruption
 
 
-Prepared = Digits | Torchvision | ImageFolder | OodUciDigits | OodArrays | Corrupted
+Prepared = Digits | Torchvision | ImageFolder | ClassFolders | OodUciDigits | OodArrays | Corrupted
 
 
 class Prepare(Job):
@@ -344,8 +381,7 @@ class Prepare(Job):
     def shape(self, sets: Sets) -> Shape | None:
         if self.images:
             return sets.shape(self.images)
-        shifted = self.classes_of and isinstance(self.source, ImageFolder)
-        found = self.source.whole() if shifted else self.source.shape(self.split)
+        found = self.source.shape(self.split)
         if found is None or self.classes_of is None or isinstance(self.source, OodUciDigits | OodArrays):
             return found
         test = sets.shape(self.classes_of)

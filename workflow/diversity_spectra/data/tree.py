@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,11 @@ def problem(root: Path) -> str | None:
         f"{root}: one class, {classes[0]!r}, and nothing to tell it from; name the folder that holds one folder per class;"
         f" {EXPORT}"
     )
+
+
+def printable(path: Path) -> str:
+    """A path as text that can be written everywhere, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def share(fraction: float, images: int) -> int:

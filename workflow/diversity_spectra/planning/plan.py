@@ -165,6 +165,7 @@ def _plan_data(made: Plan) -> tuple[Prepare, Prepare, Prepare | None]:
     train, test = part("train"), part("test")
     pool = part("pool") if config.data.pool_per_class else None
     made.validation = part("validation") if config.data.validation_fraction else None
+    made.notes += config.data.notes()
     made.test_sets["test"] = test
     for ood in config.ood:
         if isinstance(ood, OodCorruption):
