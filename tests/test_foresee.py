@@ -59,6 +59,26 @@ def test_a_transformer_with_one_token_is_named() -> None:
     assert "token" not in " ".join(notes(architecture="vit_tiny_patch16_224", options={"patch_size": 7}))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, False),
+        ({"copies": "fresh"}, True),
+        ({"copies": "fresh", "execution": {"device": "cuda", "threads": 2}}, False),
+        ({"copies": "fresh", "execution": {"device": "cpu"}}, False),
+        ({"execution": {"materialise": "never"}}, True),
+        ({"data": {"kind": "torchvision", "name": "STL10"}, "copies": 200, "ood": []}, True),
+    ],
+)
+def test_a_gpu_that_waits_for_its_images_is_named(settings: dict, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresee, "gpus", lambda: ["a GPU"])
+    config = copy.deepcopy(TINY) | {"generator": None} | settings
+    config["models"] = [config["models"][1] | {"conditions": {"augmentation": {"rotation": [20.0]}}}]
+    assert any("GPU waits" in note for note in foresee.notes(parse(config))) == said
+    config["models"][0]["conditions"] = {"dropout": {"rates": [0.3]}}
+    assert not any("GPU waits" in note for note in foresee.notes(parse(config))), "nothing is made"
+
+
 def test_check_prints_what_it_foresees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

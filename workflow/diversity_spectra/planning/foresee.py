@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from statistics import NormalDist
 
+from diversity_spectra.augment.job import Augment, DataRecipe
 from diversity_spectra.config import Config
 from diversity_spectra.config.experiment import TrainedModel
 from diversity_spectra.planning.machine import gpus
@@ -20,6 +21,7 @@ def notes(config: Config) -> Iterator[str]:
     """A sentence for everything that will not be as its author may think."""
     if config.execution.device.startswith("cuda") and not gpus():
         yield f"execution.device is {config.execution.device}, and no GPU is seen on this machine: fine where jobs run elsewhere"
+    yield from _waiting(config)
     for model in config.models:
         yield from _decay(model)
         yield from _power(model)
@@ -39,6 +41,22 @@ def detectable(runs: int, baseline: int) -> float:
     """Shift of one measure, in run-to-run standard deviations, that POWER of such experiments find, were the noise known."""
     normal = NormalDist()
     return (normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * math.sqrt(1 / runs + 1 / baseline)
+
+
+def _waiting(config: Config) -> Iterator[str]:
+    execution = config.execution
+    if execution.threads > 1 or not any(
+        condition.data.augmentations for model in config.models for condition in model.expanded()
+    ):
+        return
+    sets = Augment(recipe=DataRecipe(), copies=config.copies, materialise=execution.materialise, images="train")
+    size = math.prod(config.data.shape("train") or ()) * (1 if config.copies == "fresh" else config.copies)
+    on_gpu = execution.device.startswith("cuda") or (execution.device == "auto" and gpus())
+    if on_gpu and not sets.stored(size):
+        yield (
+            "augmented images are made when they are read, and with execution.threads: 1 by the training itself, while its GPU"
+            " waits; of more threads all but one make them ahead"
+        )
 
 
 def _decay(model: TrainedModel) -> Iterator[str]:
