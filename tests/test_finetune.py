@@ -5,6 +5,7 @@ Long because one small data set and one way to train serve all of it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -22,15 +23,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diversity_spectra import imageset
+from diversity_spectra import devices, imageset
 from diversity_spectra.cli import main
 from diversity_spectra.errors import UserError
 from diversity_spectra.evaluate.job import Evaluate
 from diversity_spectra.files import sha256
-from diversity_spectra.finetune import layerwise, models, training
+from diversity_spectra.finetune import command, layerwise, models, training
 from diversity_spectra.finetune.images import Images
 from diversity_spectra.finetune.job import Finetune, Network, Pretrain, Training
-from diversity_spectra.finetune.pretrain import pretrain, quarter_turns
+from diversity_spectra.finetune.pretrain import QuarterTurns, pretrain
 from diversity_spectra.jobs import canonical
 from diversity_spectra.resume import Resume
 from diversity_spectra.spectra.job import Analyse
@@ -615,17 +616,22 @@ def test_a_corrupted_input_is_named(workdir: Path, capsys: pytest.CaptureFixture
     assert "train/images.npy is damaged" in capsys.readouterr().err
 
 
-def test_pretraining_learns_orientations(workdir: Path) -> None:
+def test_pretraining_learns_orientations(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = imageset.load("train").images[:4]
-    turned, turns = quarter_turns(images)
-    assert turned.shape == (16, 28, 28, 1) and turns.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    turns = QuarterTurns(images)
+    turned = turns[np.arange(16)]
+    assert turned.shape == (16, 28, 28, 1) and turns.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
     assert np.array_equal(np.rot90(turned[4:8], -1, axes=(1, 2)), images)
+    assert np.array_equal(turns[np.array([13, 2, 9, 9])], turned[[13, 2, 9, 9]])
     random = np.random.default_rng(0)
     marked = random.integers(0, 60, (40, 28, 28, 1), dtype=np.uint8)
     marked[:, :8] += 180  # a bright edge tells which side is up
     job = Pretrain(network=MLP, weights="pretrain", training=recipe(dropout=0.0, steps=60), images="pool")
     model, accuracy = pretrain(marked, job, torch.device("cpu"), Resume("pretrain", "state", 300))
     assert accuracy > 0.9 and model.get_classifier().out_features == 4
+    monkeypatch.setattr(devices, "HELD_ON_CPU", 0)  # so that images are turned when they are read
+    again, _ = pretrain(marked, job, torch.device("cpu"), Resume("pretrain", "again", 300))
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), again.parameters(), strict=True))
 
 
 FROM_HUB = """
@@ -683,3 +689,13 @@ def test_dropout_leaves_stochastic_depth_where_it_is() -> None:
         return [module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"]
 
     assert depths(models.create(deep, 3, None, 0.3, "blocks")) == depths(models.create(deep, 3)) != []
+
+
+def test_each_run_of_a_block_tells_its_own_peak_of_memory(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(devices, "choose", lambda *_: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: done.append("reset"))
+    monkeypatch.setattr(command, "_train_one", lambda job, images, seed, *_: done.append(seed))
+    job = Finetune(network=MLP, training=recipe(), train="train", folder="two")
+    command._train(job, argparse.Namespace(seeds=[0, 1], device="cuda", threads=1, jobs_per_gpu=1))
+    assert done == ["reset", 0, "reset", 1]

@@ -88,6 +88,8 @@ def _pretrained(arguments: argparse.Namespace) -> None:
 
 
 def _train(job: Finetune, arguments: argparse.Namespace) -> None:
+    import torch
+
     from diversity_spectra import devices
 
     train_set = imageset.load(job.train)
@@ -97,6 +99,8 @@ def _train(job: Finetune, arguments: argparse.Namespace) -> None:
             log.info("seed %d: there already", seed)
             continue
         log.info("seed-%d: training %s, seed %d", seed, job.name, seed)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # the history tells the peak of each run
         try:
             _train_one(job, train_set, seed, device, arguments)
         except UserError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from diversity_spectra import devices
 from diversity_spectra.finetune import models, training
 from diversity_spectra.finetune.images import Images
 from diversity_spectra.finetune.job import Pretrain
@@ -19,10 +20,26 @@ from diversity_spectra.seeds import derive_seed
 TURNS = 4
 
 
-def quarter_turns(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, S, S, C) in all four orientations: (4N, S, S, C), and the number of turns (4N,)."""
-    turned = np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(TURNS)])
-    return turned, np.repeat(np.arange(TURNS), len(images))
+class QuarterTurns:
+    """Images (N, S, S, C) in all four orientations, turned when they are read: row r is image r % N after r // N turns."""
+
+    def __init__(self, images: np.ndarray):
+        self.images, self.nbytes = images, TURNS * images.nbytes
+
+    def __len__(self) -> int:
+        return TURNS * len(self.images)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The number of turns (4N,)."""
+        return np.repeat(np.arange(TURNS), len(self.images))
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        turns, members = np.divmod(rows, len(self.images))
+        read = self.images[members]
+        for turn in range(1, TURNS):
+            read[turns == turn] = np.rot90(read[turns == turn], turn, axes=(1, 2))
+        return read
 
 
 def pretrain(images: np.ndarray, job: Pretrain, device: torch.device, resume: Resume) -> tuple[nn.Module, float]:
@@ -30,6 +47,10 @@ def pretrain(images: np.ndarray, job: Pretrain, device: torch.device, resume: Re
     seed = derive_seed(job.seed, "pretrain")
     torch.manual_seed(derive_seed(seed, "weights"))
     model = models.create(job.network, TURNS).to(device)
-    batches = Images(*quarter_turns(images), job.network, models.normalisation(model), device)
+    turned = QuarterTurns(images)
+    few = turned.nbytes <= devices.HELD_ON_CPU
+    pixels = turned[np.arange(len(turned))] if few else turned
+    # Turning draws nothing at random, so that a thread may read ahead (workers) without a change of the training.
+    batches = Images(pixels, turned.labels, job.network, models.normalisation(model), device, workers=1)
     outcome = training.train(model, batches, job.training, seed, resume)
     return model, outcome.history[-1]["accuracy"]
