@@ -18,8 +18,11 @@ from conftest import ROOT
 from PIL import Image
 
 from diversity_spectra import cli, execution
+from diversity_spectra.augment.job import Augment, DataRecipe
+from diversity_spectra.augment.recipe import mix
 from diversity_spectra.config import read_yaml
 from diversity_spectra.config.experiments import parse
+from diversity_spectra.data.job import Digits, Prepare
 from diversity_spectra.errors import UserError
 from diversity_spectra.jobs import canonical, read_record
 from diversity_spectra.planning import bill, forecast, machine, rates, show
@@ -151,6 +154,16 @@ def test_shapes_are_read_as_numpy_wrote_them(shape: tuple[int, ...], tmp_path: P
     (tmp_path / "c.npy").write_bytes(b"\x93NUMPY\x01")
     assert npy_shape(tmp_path / "a.npy") == npy_shape(tmp_path / "b.npy") == shape
     assert npy_shape(tmp_path / "c.npy") is None and npy_shape(tmp_path / "none.npy") is None
+
+
+@pytest.mark.parametrize(("mode", "images"), [("added", 10 * (12 + 7)), ("replaced", 10 * 12)])
+def test_synthetic_images_are_counted_as_they_are_mixed(mode: str, images: int) -> None:
+    """0.55 of 12 images of a class are 7, though of all 120 they are 66."""
+    labels = np.repeat(np.arange(10), 12)
+    assert len(mix(labels, labels, 0.55, mode, 0, [str(label) for label in range(10)])) == images
+    real = Prepare(source=Digits(kind="digits", train_per_class=12), split="train")
+    job = Augment(recipe=DataRecipe(synthetic=0.55, mode=mode), images=real.out)
+    assert job.shape(Sets({real.out: real})) == (images, 28, 28, 1)
 
 
 @pytest.mark.parametrize("separate", [True, False])

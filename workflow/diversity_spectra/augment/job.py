@@ -106,7 +106,9 @@ class Augment(Job):
         real = sets.shape(self.images)
         if real is None:
             return None
-        added = round(self.recipe.synthetic * real[0]) if self.recipe.mode == "added" else 0
+        # The ratio is taken of each class: of equal classes this is exact, of others nearly so.
+        classes = sets.classes(self.images) or 1
+        added = classes * round(self.recipe.synthetic * real[0] / classes) if self.recipe.mode == "added" else 0
         return (real[0] + added) * (1 if self.copies == "fresh" else self.copies), *real[1:]
 
     def classes(self, sets: Sets) -> int | None:
