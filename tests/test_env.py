@@ -55,8 +55,10 @@ def test_not_while_something_runs_in_it(build: ModuleType) -> None:
     python = build.VENV / "bin/python"
     python.symlink_to(sys.executable)
     build.STAMP.write_text("older pins")
-    waiting = subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    waiting = subprocess.Popen([python, "-c", "print('here', flush=True); input()"], **pipes)
     try:
+        assert waiting.stdout.readline() == "here\n"
         assert str(waiting.pid) in build.main()
     finally:
         waiting.communicate()

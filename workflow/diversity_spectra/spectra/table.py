@@ -128,9 +128,9 @@ def analyse(
         # loaded while the limit of threads looks through all that are there waits for it, and it for the library, for ever.
         Thread(target=import_module, args=("pandas",)).start()
         pool = ThreadPoolExecutor(threads)
-        # The largest first, so that no long task is left for the end.
-        futures = {pool.submit(task, name): name for name in sorted(wanted, key=lambda name: -costs[name])}
         try:
+            # The largest first, so that no long task is left for the end.
+            futures = {pool.submit(task, name): name for name in sorted(wanted, key=lambda name: -costs[name])}
             for future in as_completed(futures):
                 done[futures[future]] = future.result()
                 if progress:
