@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,11 @@ def test_snakemake_finds_nothing_but_that_rules_name_no_environment() -> None:
     "config", sorted([*ROOT.glob("workflow/presets/*.yaml"), ROOT / "config.yaml"]), ids=lambda p: p.name
 )
 def test_every_configuration_plans_and_starts(config: Path, tmp_path: Path) -> None:
-    for name in ("cat", "dog"):
-        (folder := tmp_path / "images" / name).mkdir(parents=True)  # what the preset for own images names
-        for index in range(5):
-            (folder / f"{index}.png").touch()
+    # Presets for folders of images name some that a user brings.
+    for path, name in product(re.findall(r"kind: image_folder.* path: ([^,}]+)", config.read_text()), ("cat", "dog")):
+        (folder := tmp_path / path / name).mkdir(parents=True)
+        for index in range(40):
+            (folder / f"{index}.png").write_bytes(f"{path} {name} {index}".encode())
     planning = [BIN / "diversity-spectra", "plan", "--configfile", config]
     done = subprocess.run(planning, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
