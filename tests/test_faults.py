@@ -63,8 +63,8 @@ def test_code_edited_during_a_run_leaves_nothing_under_its_key(
     )
     request.addfinalizer(workflow.kill)
     until(lambda: list(checkout.folder.glob("results/cache/finetune/*/*/seed-*/spec.json")), 600, "a trained run")
-    assert 'group["lr"] = rate' in code
-    module.write_text(code.replace('group["lr"] = rate', 'group["lr"] = 100 * rate'))
+    assert 'group["lr"] = self.rate' in code
+    module.write_text(code.replace('group["lr"] = self.rate', 'group["lr"] = 100 * self.rate'))
     said = workflow.communicate(timeout=900)[0]
     assert workflow.returncode != 0
     assert "changed since this job was planned, so nothing is stored" in said
