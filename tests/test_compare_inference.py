@@ -121,3 +121,17 @@ def test_the_least_p_knows_which_orders_are_alike() -> None:
         assert permutation_omnibus(far, runs, options.permutations, rng) == pytest.approx(alike / orders, abs=0.02)
     seeds = np.repeat([0, 1], 3)
     assert least_p(seeds, np.array([0, 1, 2, 0, 1, 2]), options) == pytest.approx(2 / 36)
+
+
+def test_one_run_a_condition_is_not_permuted_within_its_seed() -> None:
+    """As in the published study, with eight runs of the baseline: within seed 0 the seven runs have but seven orders that differ."""
+    group, seed, options = (
+        np.array([*[0] * 8, *range(1, 7)]),
+        np.array([*range(8), *[0] * 6]),
+        Options(permutations=2000),
+    )
+    block = blocks(seed, group, options)
+    assert (block == 0).all() and least_p(block, group, options) == 1 / 2000
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((14, 12)) + 18 * (group > 0)[:, None]
+    assert permutation_omnibus(values, group, 2000, rng, block) < 0.005

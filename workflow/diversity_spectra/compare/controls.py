@@ -128,18 +128,22 @@ def blocks(seed: np.ndarray, group: np.ndarray, options: Options) -> np.ndarray:
     What runs of one seed have in common stays with them, which makes the test sharper; over all runs it only holds more
     than its level. The choice follows from the numbers of runs alone.
     """
-    return seed if orders_within(seed, group) >= ENOUGH / options.level else np.zeros(len(group), dtype=int)
+    return seed if distinct(seed, group) >= ENOUGH / options.level else np.zeros(len(group), dtype=int)
 
 
 def least_p(block: np.ndarray, group: np.ndarray, options: Options) -> float:
-    """The least p of a permutation test of squared lengths, group 0 the baseline's, with labels permuted within blocks.
+    """The least p of a permutation test of squared lengths, group 0 the baseline's, with labels permuted within blocks."""
+    return max(1 / options.permutations, 1 / distinct(block, group))
 
-    Conditions with equally many runs may swap their names, as one alone may with a baseline of its size: the sum of
-    squared lengths is the same, so the order that is observed never stands alone.
+
+def distinct(block: np.ndarray, group: np.ndarray) -> float:
+    """Number of orders of the labels within blocks of which sums of squared lengths may differ.
+
+    Conditions with equally many runs may swap their names, as one alone may with a baseline of its size: the sum is the same.
     """
     sizes = np.array([np.bincount(group[block == label], minlength=group.max() + 1) for label in np.unique(block)])
     alike = np.unique(sizes[:, 1:] if sizes.shape[1] > 2 else sizes, axis=1, return_counts=True)[1]
-    return max(1 / options.permutations, float(np.prod(factorial(alike))) / orders_within(block, group))
+    return orders_within(block, group) / float(np.prod(factorial(alike)))
 
 
 def orders_within(block: np.ndarray, group: np.ndarray) -> float:
