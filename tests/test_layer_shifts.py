@@ -13,7 +13,7 @@ from scipy import stats
 
 from diversity_spectra.cli import main
 from diversity_spectra.compare import layer_shifts
-from diversity_spectra.compare.across import across_table, crossed, holm
+from diversity_spectra.compare.across import across_table, crossed, holm, standardised
 from diversity_spectra.compare.job import compared_with
 from diversity_spectra.compare.layer_shifts import (
     MEASURES,
@@ -286,3 +286,11 @@ def test_the_published_numbers_are_reproduced(tmp_path: Path) -> None:
     assert np.allclose(rank, [0.95, -0.84, 0.96, -0.89], atol=0.006)
     across = tests.loc["cosine_across"].xs((False, "augmentation dropout"), level=[2, 3])
     assert across.xs("alpha", level=1)["value"].isna().all() and across["p_holm"].min() > 0.05
+
+
+def test_a_layer_that_moves_alike_in_all_runs_is_left_out() -> None:
+    """Its standard deviation is 0 or rounding, by the order in which it is summed."""
+    world = alike(4, 3)
+    world.change[:, 2] = 0.1
+    (values,) = standardised([world], 1)
+    assert np.isfinite(values).all() and values.shape[1] == world.change.shape[1] - 2, "nor the head"

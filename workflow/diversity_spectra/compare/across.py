@@ -20,6 +20,7 @@ from diversity_spectra.compare.relabelling import share_at_least
 
 FEW = 50  # eigenvalues, below which a tail is not fitted to be compared
 NORMS = ("log_norm", "log_spectral_norm")
+SAME = 1e-9  # of the largest change: less than that is rounding
 
 
 def alike(sets: dict[str, Changes]) -> list[list[str]]:
@@ -37,7 +38,9 @@ def standardised(sets: list[Changes], measure: int) -> list[np.ndarray]:
     rests on too few eigenvalues are left out.
     """
     kept = np.all([np.isfinite(each.change[..., measure]).all(axis=0) for each in sets], axis=0)
-    kept &= np.all([each.change[..., measure].std(axis=0) > 0 for each in sets], axis=0)
+    for each in sets:  # what does not move but for rounding has no scale
+        own = each.change[..., measure]
+        kept &= own.std(axis=0) > SAME * np.abs(own).max(axis=0)
     kept[-1] = False
     if MEASURES[measure] == "alpha":
         kept &= ~np.any([each.layers["eigenvalues"].to_numpy() < FEW for each in sets], axis=0)
