@@ -16,7 +16,7 @@ rule report:
         "logs/report/{item}.log",
     benchmark:
         "logs/report/{item}.benchmark.tsv"
-    threads: 4
+    threads: min(4, workflow.resource_settings.cores or 1)  # on a cluster one: not every node has more
     params:
         run=run("report"),
         told=told("report"),
