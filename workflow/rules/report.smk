@@ -16,7 +16,8 @@ rule report:
         "logs/report/{item}.log",
     benchmark:
         "logs/report/{item}.benchmark.tsv"
-    threads: min(4, workflow.resource_settings.cores or 1)  # on a cluster one: not every node has more
+    # Of a cluster one: not every node has more.
+    threads: min(4, workflow.resource_settings.cores or 1) if workflow.is_main_process else 1
     params:
         run=run("report"),
         told=told("report"),
