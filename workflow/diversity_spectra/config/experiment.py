@@ -49,7 +49,7 @@ class TrainedModel(Recipe, Network):
     )
     evaluation_precision: Annotated[Precision, Absent("float32")] = key(
         "float32",
-        description="what tests compute in: float32, or on GPUs tf32, bfloat16, float16 and several times as fast",
+        description="what tests compute in; tf32 and less on GPUs",
     )
     tune: Tune | None = key(
         None, description="what of the recipe is chosen, on the images that data.validation_fraction sets aside"

@@ -73,7 +73,7 @@ class DiffusersPipeline(Generator):
     dtype: Literal["float32", "float16", "bfloat16"] = key("float32", description="precision of the pipeline")
     compile: Annotated[bool, Absent(False)] = key(
         False,
-        description="torch.compile of the denoiser: pays for thousands of images on a GPU, differs in the last bits",
+        description="torch.compile of the denoiser, for long work on GPUs; differs in the last bits",
     )
     tile: Annotated[int, Absent(8), Field(ge=1, le=1024)] = key(
         8, description="images of one call on a GPU, fewer where memory lacks; other numbers differ in the last bits"
