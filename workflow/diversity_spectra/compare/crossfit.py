@@ -344,8 +344,9 @@ def _simulate(
     """Draw the runs of every condition from the pooled residuals: `metric`, `cross` and `square` of `Shifts`.
 
     pool (residuals, features): inflated by sqrt(n / (n - 1)) to undo the fit of the mean and brought to one variance by
-    the conditions' factors. share: of the noise that runs of one seed have in common, drawn once for them. Every simulated experiment is divided by its own pooled standard deviations, as the
-    measured one is, shrinkage and all: the units themselves are estimates.
+    the conditions' factors. share: of the noise that runs of one seed have in common, drawn once for them. Every simulated
+    experiment is divided by its own pooled standard deviations, as the measured one is, shrinkage and all: the units
+    themselves are estimates.
     """
     groups, factor = len(n), noise.factor
     shape = (draws if len(pool) else 0, groups - 1, groups - 1)
