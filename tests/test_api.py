@@ -209,7 +209,7 @@ def test_checkpoints_of_another_training_become_a_report(foreign: Path, tmp_path
 
 
 def test_shrinkage_by_decay_is_taken_out_of_the_change(foreign: Path, tmp_path: Path) -> None:
-    """And weight decay stays a control: without the corrected change its runs would count for nothing. The page knows the level."""
+    """Weight decay stays a control: without the corrected change its runs would count for nothing. The page knows the level."""
     runs = pd.read_csv(foreign / "accuracy.csv")
     runs["kappa"] = np.where(runs["condition"] == "wd-1", (1 - 3e-3) ** 20, 1.0)
     runs.to_csv(tmp_path / "runs.csv", index=False)

@@ -124,7 +124,7 @@ def test_the_least_p_knows_which_orders_are_alike() -> None:
 
 
 def test_one_run_a_condition_is_not_permuted_within_its_seed() -> None:
-    """As in the published study, with eight runs of the baseline: within seed 0 the seven runs have but seven orders that differ."""
+    """As in the published study, eight runs of the baseline: within seed 0 the seven runs have but seven orders that differ."""
     group, seed, options = (
         np.array([*[0] * 8, *range(1, 7)]),
         np.array([*range(8), *[0] * 6]),

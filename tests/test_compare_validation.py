@@ -1,4 +1,4 @@
-"""Does the metric predict a benefit? Planted relations are found, and noise that a run's spectrum and accuracy share is none."""
+"""Does the metric predict a benefit? Planted relations are found; noise that a run's spectrum and accuracy share is none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def simulate(rng: np.random.Generator, kinds: float, related: float = 0.0) -> tu
 
 
 def metric_of(features: Features, alpha: pd.Series, kinds: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The columns of the table `metric` that are validated, from all runs; Vendi scores go with kinds, and with nothing else."""
+    """The columns of the table `metric` that are validated, from all runs; Vendi scores go with kinds alone."""
     mean = np.stack([features.vectors[features.group == index].mean(axis=0) for index in range(len(CONDITIONS))])
     length = ((mean - mean[0]) @ np.full(FEATURES, FEATURES**-0.5))[1:]
     metric = CONDITIONS.iloc[1:].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""What only a GPU can show, on every GPU of the machine: `pytest -m gpu -n 0`. Without one the CPU stands in, at small sizes."""
+"""What only a GPU shows, on every GPU of the machine: `pytest -m gpu -n 0`. Without one the CPU stands in, at small sizes."""
 
 from __future__ import annotations
 

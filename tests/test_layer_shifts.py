@@ -53,7 +53,7 @@ def alike(k: int, m: int, layers: int = 40, runs: int = 1, base: int = 1) -> Cha
 
 
 def test_one_shared_baseline_is_covered_by_its_null() -> None:
-    """500 worlds without any effect: the band of relabelled runs holds the plain cosine in 95 of 100, the closed form its mean."""
+    """500 worlds without effect: the band of relabelled runs holds the plain cosine in 95 of 100, the closed form its mean."""
     inside, cosines, small = [], [], []
     for _ in range(500):
         world = alike(4, 3)

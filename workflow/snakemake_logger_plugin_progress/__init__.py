@@ -1,7 +1,7 @@
 """`snakemake --logger progress`: one line per finished job, with what is running and an estimate of what remains.
 
-A job is called as its rule's message says. A failed job is named by stage, model, condition and seeds, with the reason from its log in one line. What Snakemake
-itself says of it, with the whole command, stands in .snakemake/log.
+A job is called as its rule's message says. A failed job is named by stage, model, condition and seeds, with the reason from
+its log in one line. What Snakemake itself says of it, with the whole command, stands in .snakemake/log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Columns of the spectra; docs/spectra.md says what takes more than a line.
 
-Those of measures stand with their functions, in `spectra/kinds/`. W is N x M with N >= M, s its singular values, λ = s² the eigenvalues of WᵀW, n their number in the row.
+Those of measures stand with their functions, in `spectra/kinds/`. W is N x M with N >= M, s its singular values, λ = s² the
+eigenvalues of WᵀW, n their number in the row.
 """
 
 from __future__ import annotations

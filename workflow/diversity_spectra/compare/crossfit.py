@@ -94,7 +94,7 @@ class Seeds:
         return (((self.run @ residuals) ** 2).sum(axis=(-1, -2)) - (residuals**2).sum(axis=(-1, -2))) / self.pairs
 
     def of_shifts(self, own: np.ndarray, common: np.ndarray) -> np.ndarray:
-        """Traces (..., C, C) of the noise's covariances in the shifts, from those of the means, own (..., C + 1), and common."""
+        """Traces (..., C, C) of the noise's covariances in shifts, from those of the means, own (..., C + 1), and common."""
         means = common[..., None, None] * self.overlap + own[..., None] * np.eye(own.shape[-1])
         return means[..., 1:, 1:] - means[..., 1:, :1] - means[..., :1, 1:] + means[..., :1, :1]
 

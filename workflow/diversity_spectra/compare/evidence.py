@@ -125,7 +125,7 @@ class Evidence:
         return family_weights(self.conditions["family"].to_numpy()[1:], family)
 
     def runs(self, *weights: np.ndarray) -> int:
-        """Runs behind combinations of shifts with these weights (C,): the baseline's and the path's, if it is taken out, too."""
+        """Runs behind combinations of shifts with these weights (C,), the baseline's and those of the path among them."""
         path = [] if self.path is None else list(self.path)
         used = np.any([own != 0 for own in [*weights, *path]], axis=0)
         return int(self.shift.n_baseline + self.shift.n[used].sum())

@@ -27,7 +27,8 @@ class Features:
 
     vectors (runs, features): on the compared scale, decay arithmetic taken out. correction (runs, features): what was
     added to do so. group (runs,): index of the run's condition. seed (runs,): the run's; of a run of no steps, which was not
-    trained here, a number of its own below 0. conditions: one row per condition, the baseline first. names: one row per feature with layer, depth, matrix, measure.
+    trained here, a number of its own below 0. conditions: one row per condition, the baseline first. names: one row per
+    feature with layer, depth, matrix, measure.
     """
 
     vectors: np.ndarray

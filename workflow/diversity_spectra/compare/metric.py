@@ -33,8 +33,9 @@ def metric_table(
     strength swept, so the true equivalent may lie beyond. steps_equivalent, ...: likewise, the factor of the baseline's steps,
     where others were run. length_along_dropout: signed length of the shift along the
     dropout direction, in noise standard deviations, NaN where strengths of dropout oppose each other;
-    length_along_weight_decay: likewise. length: of the whole shift, 0 where it is no longer than its noise. diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set).
-    efficiency_<kernel>: length_along_dropout / diversity_gain, NaN where the interval of the latter contains 0 or is not known.
+    length_along_weight_decay: likewise. length: of the whole shift, 0 where it is no longer than its noise.
+    diversity_gain_<kernel>: ln(Vendi / Vendi of the baseline's set). efficiency_<kernel>: length_along_dropout /
+    diversity_gain, NaN where the interval of the latter contains 0 or is not known.
     mean_alpha_shift: mean of `alpha_by_run`, from the baseline's. <benefit>_gain: over the baseline.
     """
     conditions = features.conditions.iloc[1:].reset_index(drop=True)
@@ -108,9 +109,9 @@ def nearest_on_path(
 
     gram (..., C, C): cross-fitted inner products. order (K,): the path's conditions away from 0 with their strengths (K,), at
     0 the strength is `origin`. Returns the strength, linear along each segment, and the unexplained share of the condition's
-    squared length (1 at 0), both (..., C); NaN where the squared length is not positive or the path is empty. Squared distances are
-    cross-fitted: plain ones are too large by the path's own noise, most at its corners, and so pull equivalents off
-    them.
+    squared length (1 at 0), both (..., C); NaN where the squared length is not positive or the path is empty. Squared
+    distances are cross-fitted: plain ones are too large by the path's own noise, most at its corners, and so pull
+    equivalents off them.
     """
     length = np.diagonal(gram, axis1=-2, axis2=-1)
     if not len(order):

@@ -37,7 +37,7 @@ def rank_correlation(
 
 
 def rank_interval(estimate: float, n: int, level: float, taken: int = 0) -> tuple[float, float, float]:
-    """Interval and two-sided p of Spearman's correlation over n units, `taken` others partialled out: see `rank_correlation`."""
+    """Interval and two-sided p of Spearman's correlation over n units, `taken` partialled out: see `rank_correlation`."""
     r = np.clip(estimate, -1 + 1 / n**2, 1 - 1 / n**2)
     error = np.sqrt((1 + r**2 / 2) / (n - 3 - taken))
     half = stats.norm.ppf(1 - level / 2) * error

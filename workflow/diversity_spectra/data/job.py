@@ -219,7 +219,7 @@ class ImageFolder(ClassFolders):
     READ: ClassVar[tuple[str, ...]] = (*ClassFolders.READ, "test_fraction")
 
     def of_split(self, split: Split) -> ClassFolders:
-        """Of parts that come divided the one that is read, and the classes to train on: an edit of the other changes nothing."""
+        """Of parts that come divided the one that is read, and the classes to train on: edits of the other change nothing."""
         there = _parts(self.path)
         if there is None or there.test is None:
             return super().of_split(split)

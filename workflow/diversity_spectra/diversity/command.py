@@ -330,7 +330,7 @@ def _nearness(
 
 
 def _weighted(near: dict, scores: pd.DataFrame) -> list[dict]:
-    """Weighted Vendi scores, as rows of the quality table: order 1, all classes pooled; errors of the factors add in squares."""
+    """Weighted Vendi scores, as rows of the quality table: order 1, classes pooled; errors of the factors add in squares."""
     rows = []
     known = scores[(scores["order"] == "1") & (scores["label"] == "overall")].set_index("kernel")
     for name, (rho, low, high, size) in near.items():

@@ -1,13 +1,14 @@
 """The weighted Vendi score: the diversity of a changed training set times how near it stays to the plain one.
 
 WVS = Vendi x rho. In the form of the study (Ba, Mancenido and Pan, arXiv 2410.14602) rho is the cosine of the two sets' feature
-matrices, rows as they are, paired by index: `by_index`. For generated images the pairs are arbitrary, so that rho depends on the
-order of files; and rows are not centred, so that it is near 1 for anything.
+matrices, rows as they are, paired by index: `by_index`. For generated images the pairs are arbitrary, so that rho depends
+on the order of files; and rows are not centred, so that it is near 1 for anything.
 
 `by_class` depends on no order. It is the cosine of the two sets' class means, less the mean of the plain set: with x and x'
-drawn independently from class c of the two sets, <M, M'> is the sum over c of E<x, x'>, and the squared lengths likewise with two
-draws from one set. The mean over pairs of different pictures estimates each without bias, where a plain mean's own noise would add
-tr(Cov) / n to the lengths. It is 1 where every class stays where it was, and 0 where the classes are mixed up.
+drawn independently from class c of the two sets, <M, M'> is the sum over c of E<x, x'>, and the squared lengths likewise
+with two draws from one set. The mean over pairs of different pictures estimates each without bias, where a plain mean's own
+noise would add tr(Cov) / n to the lengths. It is 1 where every class stays where it was, and 0 where the classes are mixed
+up.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def adaptive_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All metrics of logits (N, C) against labels (N,) integers in [0, C).
 
-    Keys: accuracy, balanced_accuracy, nll (nats), brier (0 to 2), ece and adaptive_ece (0 to 1, 15 bins). Raises ValueError for shapes
-    that do not match, labels out of range, and logits that are NaN or infinite: a diverged network has no metrics.
+    Keys: accuracy, balanced_accuracy, nll (nats), brier (0 to 2), ece and adaptive_ece (0 to 1, 15 bins). Raises ValueError
+    for shapes that do not match, labels out of range, and logits that are NaN or infinite: a diverged network has none.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.size == 0:

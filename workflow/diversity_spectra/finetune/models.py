@@ -32,7 +32,8 @@ def create(
 ) -> nn.Module:
     """A network with weights `none`, `embedded`, of the hub or of a file, and a classifier for that many classes.
 
-    Of the hub: `hub` and `hub@COMMIT` are timm's, `hf-hub:OWNER/NAME@COMMIT` those of any repository in timm's format. Without classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not
+    Of the hub: `hub` and `hub@COMMIT` are timm's, `hf-hub:OWNER/NAME@COMMIT` those of any repository in timm's format.
+    Without classes it returns its pooled features. Raises `UserError` for an unknown architecture or weights that do not
     fit it.
     """
     architecture = network.architecture

@@ -1,7 +1,7 @@
 """Networks of our own, next to timm's: small ones that train from scratch in seconds.
 
-To add one: a module with `forward`, `forward_features`, `get_classifier`, `group_matcher` and `pretrained_cfg`, in `NETWORKS` by name.
-They are built without importing timm, which takes longer than training them.
+To add one: a module with `forward`, `forward_features`, `get_classifier`, `group_matcher` and `pretrained_cfg`, in
+`NETWORKS` by name. They are built without importing timm, which takes longer than training them.
 """
 
 from __future__ import annotations

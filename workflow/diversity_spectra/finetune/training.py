@@ -41,7 +41,7 @@ class Outcome:
 
 
 def learning_rate(step: int, recipe: Training) -> float:
-    """Rate of one step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983), a line, or constant."""
+    """Rate of a step: linear warm-up, then cosine to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983), a line, or constant."""
     warmup = round(recipe.warmup * recipe.steps)
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
@@ -51,7 +51,7 @@ def learning_rate(step: int, recipe: Training) -> float:
 
 
 def optimizer(model: nn.Module, recipe: Training) -> torch.optim.Optimizer:
-    """torch's. AdamW decouples the decay from the gradient (Loshchilov and Hutter 2019, arXiv 1711.05101), the others add it."""
+    """torch's. AdamW decouples decay from the gradient (Loshchilov and Hutter 2019, arXiv 1711.05101), the others add it."""
     groups = layerwise.parameter_groups(model, recipe)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)

@@ -84,7 +84,7 @@ def disk(needed: float, free: float, at_least: bool) -> str:
 
 
 def too_long(to_do: Sequence[Estimate]) -> list[str]:
-    """One line for each kind of job of which some take longer than a cluster gives them at first; none off a cluster's limits."""
+    """One line for each kind of job of which some take longer than a cluster gives them at first."""
     lines = []
     for kind in dict.fromkeys(estimate.step.job.kind for estimate in to_do):
         over = [cost for cost in to_do if cost.step.job.kind == kind and (cost.seconds or 0) > 60 * minutes(kind)]

@@ -121,7 +121,7 @@ def compose(images: str, architecture: str | None, weights: str, seeds: int, nam
 
 
 def sight(config: Config) -> Iterator[str]:
-    """What the runs will be able to see: by arithmetic, and by the noise of earlier runs of the network where there are some."""
+    """What the runs will be able to see: by arithmetic, and by the noise of earlier runs of the network if there are some."""
     yield from foresee.notes(config)
     for model in config.models:
         decays = dict(model.conditions.weight_decay)["values"]

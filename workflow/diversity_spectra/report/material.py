@@ -113,7 +113,7 @@ class Material:
         return {model: copies(rows) for model, rows in spectra.groupby("model")} if "seed" in spectra else {}
 
     def table(self, name: str, model: str | None = None) -> pd.DataFrame:
-        """A table, or the part of one model, in which copies of a run count once, as in the comparison; empty where there is none."""
+        """A table, or the part of one model; copies of a run count once, as in the comparison; empty if there is none."""
         frame = self.tables.get(name, pd.DataFrame())
         if model is None or "model" not in frame:
             return frame

@@ -104,8 +104,8 @@ def eigenvalues(
             do not hold them as accurately as the Gram matrix gives them.
 
     Returns:
-        Ascending, not negative (M,) arrays, and the method: `gram`, `factors` for products of thin ones, or `svd` where the smallest are wanted and a Gram
-        matrix was not accurate enough (`GRAM_LIMIT`).
+        Ascending, not negative (M,) arrays, and the method: `gram`, `factors` for products of thin ones, or `svd` where the
+        smallest are wanted and a Gram matrix was not accurate enough (`GRAM_LIMIT`).
 
     Raises:
         NoEigenvalues: a matrix holds NaN or infinite values, or such whose squares overflow or underflow.

@@ -23,9 +23,9 @@ def convolution_groups(entries: dict[str, Entry], given: tuple[str, ...] = ()) -
     """Groups of every convolution, `given` by patterns of names (`PATTERN=N`) or `inferred` from shapes.
 
     A weight of shape (out, in / groups, ...) has one input channel where the convolution is depthwise, or where it has a
-    stem's name or is the first, and none sees the three channels of a colour image. A kernel larger than 1 is taken for a grouped one where the convolution before it
-    in the same block has a multiple of its input channels, and it a multiple of those, as in the bottlenecks of ResNeXt,
-    RegNet and ResNeSt; parallel branches seldom have.
+    stem's name or is the first, and none sees the three channels of a colour image. A kernel larger than 1 is taken for a
+    grouped one where the convolution before it in the same block has a multiple of its input channels, and it a multiple of
+    those, as in the bottlenecks of ResNeXt, RegNet and ResNeSt; parallel branches seldom have.
     """
     convolutions = {
         name: entry.shape

@@ -36,8 +36,9 @@ class View:
 
     Attributes:
         layer: unique name: module path without `.weight`, with the part in brackets where a parameter is split.
-        view: `dense`, `expert` (one of a stack of matrices), `unfolded` (out, in * kernel), `groups` (one unfolded matrix per group), `slices` (one (out, in)
-            matrix per kernel position, eigenvalues pooled) or `position` (one such matrix alone).
+        view: `dense`, `expert` (one of a stack of matrices), `unfolded` (out, in * kernel), `groups` (one unfolded matrix
+            per group), `slices` (one (out, in) matrix per kernel position, eigenvalues pooled) or `position` (one such
+            matrix alone).
         N, M: longer and shorter side of one matrix (swapped where WeightWatcher swaps them).
         count: number of matrices whose eigenvalues are pooled in the row.
         part: index of the part (q, k, v or kernel position), or None.

@@ -73,7 +73,8 @@ def analyse(
         progress: called with the share of the work that is done, as parameters are finished.
 
     Raises:
-        UserError: a file that cannot be read, a pattern that matches nothing, no thread, no GPU, or a reference of another model.
+        UserError: a file that cannot be read, a pattern that matches nothing, no thread, no GPU, or a reference of another
+            model.
         Stopped: Ctrl-C; matrices that are being decomposed go on in the background.
     """
     options = options or Options()

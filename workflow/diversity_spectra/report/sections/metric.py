@@ -22,7 +22,7 @@ SHIFT_SIDES = {
 
 
 def diversity_shift(material: Material, model: str) -> Drawing:
-    """The title question: kernels across, sides of the shift down; a mark per condition of data, fit and correlation of kinds."""
+    """The title question: kernels across, sides of the shift down; a mark per condition of data, fit and correlation."""
     table, relation = material.table("metric", model), material.table("relation", model)
     if relation.empty or not np.isfinite(relation["correlation"]).any():
         return Drawing(
