@@ -664,6 +664,30 @@ def test_training_sets_that_may_be_no_more_diverse_are_named(tables: dict[str, p
 # ---------------------------------------------------------------- what is seen
 
 
+def test_networks_with_scores_of_their_own_have_panels_of_their_own(tables: dict[str, pd.DataFrame]) -> None:
+    """As tables of other trainings bring them: one number for each set, of all images together."""
+    own = {name: tables[name] for name in ("runs", "conditions")}
+    other = {name: table.assign(model="other") for name, table in own.items()}
+    sets = tables["conditions"]["training_set"].unique()
+    known = {"mlp": 10.0 + np.arange(len(sets)), "other": 90.0 + np.arange(len(sets))}
+    scores = {"kernel": "pixel", "order": "1", "label": "overall", "low": np.nan, "high": np.nan, "n": np.nan}
+    rows = [
+        pd.DataFrame({"model": model, "training_set": sets, "score": values, **scores})
+        for model, values in known.items()
+    ]
+    joined = {name: pd.concat([own[name], other[name]], ignore_index=True) for name in own}
+    material = Material({**joined, "diversity": pd.concat(rows, ignore_index=True)})
+    drawing = sections.data.diversity(material)
+    for ax, (model, values) in zip(drawing.figure.axes, known.items(), strict=True):
+        marks = [line.get_xdata()[0] for line in ax.lines if line.get_marker() != "None"]
+        assert model in ax.get_title() and sorted(marks) == sorted(values)
+        assert 0.9 <= ax.get_xlim()[0] < ax.get_xlim()[1]
+    assert "all images together" in drawing.caption and "Small dots" not in drawing.caption
+    table = sections.data.scores(material)
+    assert table.head == ["network", "training set", "pixels, all classes together, order 1"] and table.words == 2
+    assert [row[0] for row in table.rows] == [model for model in known for _ in sets]
+
+
 def test_no_title_or_label_lies_on_another(tables: dict[str, pd.DataFrame]) -> None:
     """In the figure with most panels side by side: five pairs of families, five measures."""
     with mpl.rc_context(style.RC):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from diversity_spectra.compare.metric import of_sets
 from diversity_spectra.report.material import Material, Samples, in_order, summarise
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, MUTED, WIDTH, Drawing, canvas, family_legend, marker
@@ -74,7 +76,8 @@ def tiled(samples: Samples) -> tuple[np.ndarray, int]:
 
 
 def diversity(material: Material, _: str = "") -> Drawing:
-    """Vendi score of every training set: a dot per class, the mean over classes with its interval."""
+    """Vendi score of every training set: a dot per class, the mean over classes with its interval; a row per network where
+    networks have scores of their own."""
     table = material.table("diversity")
     if table.empty:
         return Drawing("The diversity of the training sets was not measured.")
@@ -82,80 +85,96 @@ def diversity(material: Material, _: str = "") -> Drawing:
     table = table[table["order"].astype(str) == order]
     families = set_families(material)
     sets = [name for name in families if name in set(table["training_set"])]
-    kernels = list(dict.fromkeys(table["kernel"]))
-    figure, axes = canvas(WIDTH, 1.2 + 0.2 * len(sets), 1, len(kernels), sharey=True)
-    for ax, kernel in zip(axes.flat, kernels, strict=True):
-        rows = table[table["kernel"] == kernel]
-        for place, name in enumerate(sets):
-            own = rows[rows["training_set"] == name]
-            colour = material.palette.colour(families[name])
-            classes = own[~own["label"].isin(["mean", "overall"])]
-            ax.scatter(
-                classes["score"], np.full(len(classes), place), s=7, color=colour, alpha=0.45, linewidths=0, zorder=2,
-                rasterized=len(sets) * len(classes) > DENSE,
-            )  # fmt: skip
-            mean = own[own["label"] == "mean"]
-            hollow = name == "synthetic"
-            for row in mean.itertuples():
-                ax.plot([row.low, row.high], [place, place], color=colour, lw=1.4, zorder=3)
-                ax.plot(
-                    row.score,
-                    place,
-                    marker(families[name]),
-                    color=colour,
-                    mfc="white" if hollow else colour,
-                    ms=5,
-                    zorder=4,
-                )
-                if place == 0:
-                    ax.axvline(row.score, color=MUTED, lw=0.6, ls=(0, (4, 3)), zorder=1)
-        ax.set(title=kernel_name(kernel), xlabel=f"Vendi score, order {order}")
-        ax.grid(axis="y", color=FAINT, lw=0.5)
-        ax.margins(x=0.08)
-        # No score is below 1, though an interval from very few subsamples may be.
-        ax.set_xlim(left=max(ax.get_xlim()[0], 0.9))
-    axes[0, 0].set_yticks(range(len(sets)), [set_label(name) for name in sets])
+    kernels, owners = list(dict.fromkeys(table["kernel"])), _owners(material)
+    figure, axes = canvas(WIDTH, 0.8 + (0.4 + 0.2 * len(sets)) * len(owners), len(owners), len(kernels), sharey=True)
+    for (owner, panel), row in zip(owners.items(), axes, strict=True):
+        panel = panel[panel["order"].astype(str) == order]
+        for ax, kernel in zip(row, kernels, strict=True):
+            _scores(ax, panel[panel["kernel"] == kernel], sets, families, material)
+            ax.set_title(", ".join(filter(None, (kernel_name(kernel), owner))))
+    for ax in axes[-1]:
+        ax.set_xlabel(f"Vendi score, order {order}")
     axes[0, 0].set_ylim(len(sets) - 0.5, -0.5)
     used = [family for family in dict.fromkeys(families[name] for name in sets) if family != "baseline"]
     family_legend(figure, material.palette, used)
+    by_class = (table["label"] == "mean").any()
     counts = table["n"].dropna().unique() if "n" in table else []
-    per_class = f"{int(min(counts))} images per class" if len(counts) else "the same number of images per class"
+    per_class = f"n = {int(min(counts))} images per class" if len(counts) else "the same number of images per class"
+    marks = (
+        f"Small dots: the {material.classes} classes; large marks: their mean, with the interval over random subsamples "
+        f"({per_class})."
+        if by_class
+        else "Marks: the score of all images together, with its interval where one is known."
+    )
     caption = (
-        f"How diverse each of {len(sets)} training sets is (the effective number of different images in a class), in "
-        f"{len(kernels)} {'space' if len(kernels) == 1 else 'spaces'} of comparison. Small dots: the "
-        f"{material.classes} classes; large marks: their mean, with "
-        f"the interval over random subsamples (n = {per_class}). The dashed line is the plain training set: marks to "
-        "its right are more diverse. The spaces need not agree: pixel noise is diversity to pixels, not to an "
-        "embedding." + (" Hollow: the synthetic images alone, not a training set." if "synthetic" in sets else "")
+        f"How diverse each of {len(sets)} training sets is (the effective number of different images"
+        f"{' in a class' if by_class else ''}), in {counted([len(kernels)], 'space')} of comparison. {marks} The dashed line is "
+        "the plain training set: marks to its right are more diverse. The spaces need not agree: pixel noise is diversity "
+        "to pixels, not to an embedding."
+        + (" Hollow: the synthetic images alone, not a training set." if "synthetic" in sets else "")
     )
     return Drawing(caption, figure)
 
 
+def _owners(material: Material) -> dict[str, pd.DataFrame]:
+    """Scores by the network that they belong to, where networks were trained on sets of their own; else under no name."""
+    table = material.table("diversity")
+    if "model" not in table:
+        return {"": table}
+    return {model: own for model in material.models if len(own := material.table("diversity", model))}
+
+
+def _scores(ax: Axes, rows: pd.DataFrame, sets: list[str], families: dict[str, str], material: Material) -> None:
+    """One panel: the scores in one space, sets down."""
+    marks = of_sets(rows)
+    classes = rows[~rows["label"].isin(["mean", "overall"])]
+    for place, name in enumerate(sets):
+        colour = material.palette.colour(families[name])
+        own = classes[classes["training_set"] == name]
+        ax.scatter(
+            own["score"], np.full(len(own), place), s=7, color=colour, alpha=0.45, linewidths=0, zorder=2,
+            rasterized=len(sets) * len(own) > DENSE,
+        )  # fmt: skip
+        look = {"color": colour, "mfc": "white" if name == "synthetic" else colour, "ms": 5, "zorder": 4}
+        for row in marks[marks["training_set"] == name].itertuples():
+            ax.plot([row.low, row.high], [place, place], color=colour, lw=1.4, zorder=3)
+            ax.plot(row.score, place, marker(families[name]), **look)
+            if place == 0:
+                ax.axvline(row.score, color=MUTED, lw=0.6, ls=(0, (4, 3)), zorder=1)
+    ax.set_yticks(range(len(sets)), [set_label(name) for name in sets])
+    ax.grid(axis="y", color=FAINT, lw=0.5)
+    ax.margins(x=0.08)
+    if rows["score"].notna().any():
+        # No score is below 1, though an interval from very few subsamples may be.
+        ax.set_xlim(left=max(ax.get_xlim()[0], 0.9))
+
+
 def scores(material: Material) -> Table:
-    """Vendi scores: mean over classes for each kernel and order, and over all images."""
+    """Vendi scores: mean over classes for each kernel and order, and over all images; by network where they differ."""
     table = material.table("diversity")
     if table.empty:
         return Table([], [])
-    table = table.assign(order=table["order"].astype(str))
-    kernels, orders = list(dict.fromkeys(table["kernel"])), list(dict.fromkeys(table["order"]))
-    table = table.drop_duplicates(["training_set", "kernel", "order", "label"])
-    known = table.set_index(["training_set", "kernel", "order", "label"])
-    columns = [(name, order, "mean") for name in kernels for order in orders]
+    kernels, orders = list(dict.fromkeys(table["kernel"])), list(dict.fromkeys(table["order"].astype(str)))
+    columns = [(name, order, "mean") for name in kernels for order in orders if (table["label"] == "mean").any()]
     columns += [(name, orders[0], "overall") for name in kernels]
-    rows = []
-    for name in set_families(material):
-        if name not in set(table["training_set"]):
-            continue
-        cells = [
-            interval(*known.loc[(name, *key), ["score", "low", "high"]].astype(float), 2) if (name, *key) in known.index
-            else NOTHING for key in columns
-        ]  # fmt: skip
-        rows.append([set_label(name), *cells])
+    owners, rows = _owners(material), []
+    for owner, own in owners.items():
+        places = ["training_set", "kernel", "order", "label"]
+        known = own.assign(order=own["order"].astype(str)).drop_duplicates(places).set_index(places)
+        for name in set_families(material):
+            if name not in set(own["training_set"]):
+                continue
+            cells = [
+                interval(*known.loc[(name, *key), ["score", "low", "high"]].astype(float), 2) if (name, *key) in known.index
+                else NOTHING for key in columns
+            ]  # fmt: skip
+            rows.append([*filter(None, [owner]), set_label(name), *cells])
     head = [
         f"{kernel_name(name)}, {'per class' if label == 'mean' else 'all classes together'}, order {order}"
         for name, order, label in columns
     ]
-    return Table(["training set", *head], rows)
+    words = ["network", "training set"] if any(owners) else ["training set"]
+    return Table([*words, *head], rows, len(words))
 
 
 def quality(material: Material) -> Table:
