@@ -219,6 +219,29 @@ def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.Data
     assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
 
 
+def test_choices_of_analysis_are_told_of_claims_that_are_asked(material: Material) -> None:
+    """What other numbers of steps would have to answer, no choice of analysis does."""
+    claims = material.tables["claims"]
+
+    def told(*letters: str) -> tuple[str, list[str]]:
+        """The reason of (a), and the titles of the figure's panels, where these claims are asked."""
+        asked = Material({**material.tables, "claims": claims.assign(asked=claims["claim"].isin(letters))})
+        figure = comparison.robustness(asked, "mlp").figure
+        return answer.claims(asked)[0].judged[0].reason, [ax.get_title() for ax in figure.axes] if figure else []
+
+    reason, titles = told("a", "b")
+    assert "other choices of analysis" in reason and titles == ["(a) partial cosine", "(b) difference of cosines"]
+    reason, titles = told("b", "c")
+    assert "other choices of analysis" not in reason and titles == []  # of (b) no choice gives an effect here
+
+
+def test_the_amount_of_synthetic_data_says_what_is_drawn(tables: dict[str, pd.DataFrame]) -> None:
+    own = {name: tables[name] for name in ("runs", "conditions", "spectra")}
+    drawing = evaluation.synthetic_amount(Material(own), "mlp")
+    assert "accuracy" not in drawing.caption and "diversity" not in drawing.caption
+    assert "n = 3 to 6 runs" in drawing.caption
+
+
 def test_files_are_the_same_every_time(
     tables: dict[str, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ def claims(material: Material) -> list[Claim]:
                 if letter == "a" and math.isfinite(row["effect"])
                 else interval(row["effect"], row["low"], row["high"], words.digits, sign=True),
                 str(int(row["n"])) if row["n"] else NOTHING,
-                words.reason(row) + _agreement(material, model, str(letter)),
+                words.reason(row) + (_agreement(material, model, str(letter)) if row["asked"] else ""),
             )
             for model in material.models
             for row in rows[rows["model"] == model].to_dict("records")

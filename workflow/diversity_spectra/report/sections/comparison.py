@@ -188,13 +188,15 @@ CLAIMS = {"a": "(a) partial cosine", "b": "(b) difference of cosines", "e": "(e)
 
 def robustness(material: Material, model: str) -> Drawing:
     """Choices down, grouped by kind; across, the claims about spectra: effect with interval, in the verdict's colour."""
-    table = material.table("robustness", model)
-    if table.empty or not np.isfinite(table["effect"]).any():
+    table, judged = material.table("robustness", model), material.table("claims", model)
+    asked = judged["claim"][judged["asked"].astype(bool)].tolist() if len(judged) else []
+    shown = {letter: title for letter, title in CLAIMS.items() if letter in asked}
+    if table.empty or not np.isfinite(table["effect"][table["claim"].isin(shown)]).any():
         return Drawing("No claim about the spectra was judged, so there is nothing that other choices could change.")
     places = table.drop_duplicates(["kind", "choice"])[["kind", "choice"]].reset_index(drop=True)
-    figure, axes = canvas(WIDTH, 1.1 + 0.135 * len(places), 1, len(CLAIMS), sharey=True)
+    figure, axes = canvas(WIDTH, 1.1 + 0.135 * len(places), 1, len(shown), sharey=True)
     starts = np.flatnonzero(places["kind"] != places["kind"].shift())
-    for ax, (letter, title) in zip(axes.flat, CLAIMS.items(), strict=True):
+    for ax, (letter, title) in zip(axes.flat, shown.items(), strict=True):
         rows = table[table["claim"] == letter].set_index(["kind", "choice"])
         for at, place in enumerate(places.itertuples(index=False)):
             if tuple(place) not in rows.index:

@@ -65,15 +65,22 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
         return Drawing("This model has no synthetic conditions.")
     baseline = conditions[conditions["family"] == "baseline"]
     evaluation, measures = material.evaluation(model), material.measures(model)
-    panels: list[tuple[str, pd.DataFrame]] = [
-        (f"accuracy, {SHIFTS[shift]}", summarise(evaluation, f"accuracy|{shift}", material.level))
-        for shift in SHIFTS
-        if f"accuracy|{shift}" in evaluation
-    ]
-    panels += [(f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, model, conditions).items()]
     matrix = material.matrix(model)
-    panels += [(measure_name(name, matrix), summarise(measures, name, material.level)) for name in MEASURES[:2]]
-    panels = [(title, summary) for title, summary in panels if not summary.empty]
+    groups = {
+        "accuracy": [
+            (f"accuracy, {SHIFTS[shift]}", summarise(evaluation, f"accuracy|{shift}", material.level))
+            for shift in SHIFTS
+            if f"accuracy|{shift}" in evaluation
+        ],
+        "diversity of the training set": [
+            (f"Vendi score, {kernel(name)}", table) for name, table in _vendi(material, model, conditions).items()
+        ],
+        f"spectra of {MATRICES[matrix]}": [
+            (measure_name(name, matrix), summarise(measures, name, material.level)) for name in MEASURES[:2]
+        ],
+    }
+    shown = {name: [panel for panel in own if not panel[1].empty] for name, own in groups.items()}
+    panels = [panel for own in shown.values() for panel in own]
     if not panels:
         return Drawing(
             "There are synthetic conditions, but nothing was measured that could be drawn against the amount."
@@ -108,10 +115,9 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     single = " One amount only: a trend cannot be read off." if len(set(synthetic["strength"])) == 1 else ""
     caption = (
         f"What happens as synthetic images are added (amounts {amounts}) at the same number of training steps: "
-        f"accuracy, diversity of the training set, spectra of {MATRICES[matrix]}. "
-        f"Marks: mean with {material.confidence} interval (n = {counted(run_counts(chosen, evaluation))} a condition; Vendi "
-        f"scores: over subsamples of the set). Look for the amount where a curve turns: more than "
-        f"that no longer helps.{single}"
+        f"{listing([name for name, own in shown.items() if own])}. Marks: mean with {material.confidence} interval "
+        f"(n = {counted(run_counts(chosen, material.table('runs', model)))} a condition; Vendi scores: over subsamples of the "
+        f"set). Look for the amount where a curve turns: more than that no longer helps.{single}"
     )
     return Drawing(caption, figure)
 
