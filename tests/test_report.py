@@ -498,9 +498,9 @@ def test_what_the_metric_predicts_is_said() -> None:
     assert "No predictor" in said(one)
     one.loc[1, ["correlation", "low", "high", "p"]] = 0.8, 0.5, 0.9, 0.01
     assert "can be told from 0 for gain in calibration on the test set (0.80 [0.50, 0.90]) and cannot for" in said(one)
-    assert said(table.assign(correlation=np.nan, low=np.nan, high=np.nan, p=np.nan, n=2)).startswith(
-        "With 2 kinds of data"
-    )
+    none = table.assign(correlation=np.nan, low=np.nan, high=np.nan, p=np.nan)
+    assert said(none.assign(n=2)).startswith("With 2 kinds of data")
+    assert said(none.assign(n=0)) == "No benefit was measured."
 
 
 def test_conditions_run_from_weak_to_strong() -> None:

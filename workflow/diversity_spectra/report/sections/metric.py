@@ -262,7 +262,8 @@ def prediction(material: Material, model: str) -> str:
     table = table[table["scope"] == "data"]
     known = table[table["p"].notna()]
     if known.empty:
-        return f"With {counted([table['n'].max()], 'kind')} of data it cannot be said."
+        kinds = table["n"].max()
+        return f"With {counted([kinds], 'kind')} of data it cannot be said." if kinds else "No benefit was measured."
     clear = known["p"] < material.level
     own = known["predictor"] == "length_along_dropout"
     seen, unseen = ([_correlated(row) for _, row in known[own & side].iterrows()] for side in (clear, ~clear))
