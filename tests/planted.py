@@ -17,6 +17,7 @@ from diversity_spectra.compare.controls import measured
 from diversity_spectra.compare.options import Options
 
 FEATURES = 12
+BLOCK = 4
 CONDITIONS = pd.DataFrame(
     [
         ("baseline", "", np.nan),
@@ -39,7 +40,8 @@ class World:
     """What is planted: shifts as mixtures of four directions at right angles: progress, rate, dropout's own, data's own.
 
     Each family's mixture is scaled to `length`, in noise standard deviations per feature, at its greatest strength. shared:
-    share of the noise that runs of one seed have in common. noisy: factor of the standard deviation of dropout's runs.
+    share of the noise that runs of one seed have in common. machines: share of it that jobs have in common which one of two
+    machines has run; a job is a condition's block of `BLOCK` seeds. noisy: factor of the standard deviation of dropout's runs.
     """
 
     dropout: tuple[float, ...] = (0, 0, 0, 0)
@@ -48,6 +50,7 @@ class World:
     length: float = 3.0
     optimised: bool = True
     shared: float = 0.0
+    machines: float = 0.0
     noisy: float = 1.0
 
     def mixture(self, family: str) -> np.ndarray:
@@ -58,6 +61,7 @@ NULL = World(optimised=False)
 WORLDS = {
     "nothing": NULL,
     "nothing, shared seeds": World(optimised=False, shared=0.45),
+    "nothing, two machines": World(optimised=False, machines=0.5),
     "nothing, noisy control": World(optimised=False, noisy=2.0),
     "progress": World(dropout=(1, 0, 0, 0), decay=(1, 0, 0, 0), data=(1, 0, 0, 0)),
     "progress and rate": World(dropout=(1, 0.5, 0, 0), decay=(1, 0, 0, 0), data=(1, 0.5, 0, 0)),
@@ -101,7 +105,11 @@ def simulate(world: World, seeds: int, baseline_runs: int, rng: np.random.Genera
 
     own = noise(len(group)) * np.where(CONDITIONS["family"] == "dropout", world.noisy, 1.0)[group][:, None]
     common = noise(baseline_runs)[seed]
-    return shifts[group] + np.sqrt(1 - world.shared) * own + np.sqrt(world.shared) * common, group, seed, shifts
+    job = np.unique(np.column_stack([group, seed // BLOCK]), axis=0, return_inverse=True)[1].ravel()
+    machine = noise(2)[rng.integers(2, size=job.max() + 1)[job]]
+    left = 1 - world.shared - world.machines
+    noises = np.sqrt(left) * own + np.sqrt(world.shared) * common + np.sqrt(world.machines) * machine
+    return shifts[group] + noises, group, seed, shifts
 
 
 def judged(vectors: np.ndarray, group: np.ndarray, seed: np.ndarray, options: Options = FAST) -> claims.Evidence:
