@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import html
+import itertools
 import json
 import random
 import re
@@ -16,6 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 import yaml
@@ -31,6 +33,7 @@ from diversity_spectra.config.experiments import overlay
 from diversity_spectra.errors import UserError
 from diversity_spectra.planning.plan import plan
 from diversity_spectra.planning.steps import Work
+from diversity_spectra.report import style
 from diversity_spectra.report.style import Palette
 from diversity_spectra.sweep import COMBINED, TABLES
 from diversity_spectra.sweep.combine import combined, gains, read, shared_runs
@@ -338,6 +341,18 @@ def test_gains_are_means_over_the_conditions_of_a_family(folders: list[Path]) ->
     lone = metric[metric["family"] == "combinations"].iloc[0]
     row = table.loc[("mlp", "combinations", "id_accuracy")]
     assert (row["low"], row["high"]) == pytest.approx((lone["id_accuracy_gain_low"], lone["id_accuracy_gain_high"]))
+
+
+def test_no_head_of_the_verdicts_lies_on_another(folders: list[Path]) -> None:
+    parts = [
+        read(Told(experiment=f"an-experiment-of-{folder.parent.name}"), folder, Palette(), "") for folder in folders
+    ]
+    drawn = next(figure for figure in FIGURES if figure.kind == "verdicts")
+    with mpl.rc_context(style.RC):
+        figure = drawn.draw(combined(parts), Palette(), "95 %").figure
+        figure.draw_without_rendering()
+    heads = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert len(heads) == 7 and all(left.x1 < right.x0 for left, right in itertools.pairwise(heads))
 
 
 def test_shared_runs_are_counted() -> None:

@@ -46,10 +46,8 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
         return Drawing("No claim was judged in any experiment.")
     places = networks(tables)
     letters = sorted(claims["claim"].unique())
-    statements = claims.drop_duplicates("claim").set_index("claim")["statement"]
     heads = [f"{plain(family)} seen at all?" for family in CONTROLS]
-    heads += [f"({letter}) {statements[letter]}" for letter in letters]
-    heads = [textwrap.fill(text, 19) for text in heads]
+    heads = [textwrap.fill(text, 15) for text in [*heads, *map(_short, letters)]]
     lines = max(text.count("\n") + 1 for text in heads)
     figure, axes = canvas(WIDTH, 0.35 + 0.12 * lines + 0.27 * len(places), 1, 1)
     ax = axes[0, 0]
@@ -80,6 +78,11 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
     return Drawing(caption, figure)
 
 
+def _short(letter: str) -> str:
+    """A claim in a few words."""
+    return f"({letter}) {answer.WORDS[letter].short}"
+
+
 def _seen(whole: pd.DataFrame) -> tuple[str, tuple | None]:
     if whole.empty:
         return NOTHING, None
@@ -100,8 +103,7 @@ def claims(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) -
         return Drawing("No claim could be given an effect in any experiment.")
     places = networks(tables)
     letters = [letter for letter, rows in table.groupby("claim", sort=True) if np.isfinite(rows["effect"]).any()]
-    statements = table.drop_duplicates("claim").set_index("claim")["statement"]
-    titles = [textwrap.fill(f"({letter}) {statements[letter]}", 92 // len(letters)) for letter in letters]
+    titles = [textwrap.fill(_short(letter), 92 // len(letters)) for letter in letters]
     lines = max(text.count("\n") + 1 for text in titles)
     figure, axes = canvas(WIDTH, 0.8 + 0.13 * lines + 0.2 * len(places), 1, len(letters), sharey=True)
     for ax, letter, title in zip(axes.flat, letters, titles, strict=True):
