@@ -763,3 +763,17 @@ def test_steps_of_a_network_are_those_of_its_recipe(tables: dict[str, pd.DataFra
 def test_an_interval_stays_on_one_line() -> None:
     shown = page.environment().from_string("{{ text }}").render(text="0.1 [-0.2, +0.3], p < 0.001")
     assert shown.replace("\N{NO-BREAK SPACE}", "_") == "0.1 [-0.2,_+0.3], p &lt;_0.001"
+
+
+def test_runs_are_counted_where_they_are_drawn(tables: dict[str, pd.DataFrame]) -> None:
+    """All runs of one condition broke off, and all but one of another."""
+    broken = {
+        name: (table["condition"] == "dropout-0.5") | (table["condition"] == "dropout-0.1") & (table["seed"] > 0)
+        for name, table in tables.items()
+        if name in ("spectra", "evaluation")
+    }
+    spectra_of = tables["spectra"].copy()
+    spectra_of.loc[broken["spectra"], spectra_of.select_dtypes("float").columns] = np.nan
+    material = Material({**tables, "spectra": spectra_of, "evaluation": tables["evaluation"][~broken["evaluation"]]})
+    for draw in (evaluation.accuracy, spectra.dose_response, comparison.quadrants):
+        assert "n = 1 to 6 runs a condition" in draw(material, "mlp").caption

@@ -215,6 +215,6 @@ def summarise(rows: pd.DataFrame, column: str, level: float = 0.05) -> pd.DataFr
 
 
 def run_counts(conditions: Iterable[str], rows: pd.DataFrame) -> list[int]:
-    """Runs of each condition in a table with one row per run."""
+    """Runs of each condition in a table with one row per run; a condition without any is drawn nowhere."""
     counts = rows["condition"].value_counts()
-    return [int(counts.get(name, 0)) for name in conditions]
+    return [int(counts[name]) for name in conditions if name in counts]

@@ -127,7 +127,7 @@ def quadrants(material: Material, model: str) -> Drawing:
                 getattr(ax, f"set_{side}scale")("asinh", linear_width=3.0)
                 signed_ticks(getattr(ax, f"{side}axis"))
     family_legend(figure, material.palette, material.families(model), numbers=number_key(conditions, numbers))
-    counts = run_counts(conditions["condition"], runs)
+    counts = run_counts(conditions["condition"], runs.dropna(subset=[*set().union(*pairs)], how="all"))
     caption = (
         f"Change of one measure against change of another, mean over layers, for {MATRICES[matrix]}; from the baseline's "
         f"mean, in units of the run-to-run standard deviation. Small dots: runs (n = {counted(counts)} a condition); "

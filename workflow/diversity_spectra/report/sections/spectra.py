@@ -195,7 +195,7 @@ def dose_response(material: Material, model: str) -> Drawing:
             if position == len(shown) - 1:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
         row[0].set_ylabel(measure_name(name, matrix))
-    counts = run_counts(conditions["condition"], runs)
+    counts = run_counts(conditions["condition"], runs.dropna(subset=shown, how="all"))
     caption = (
         f"Shape of the spectra of {MATRICES[matrix]} (mean over "
         f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
