@@ -777,3 +777,16 @@ def test_runs_are_counted_where_they_are_drawn(tables: dict[str, pd.DataFrame]) 
     material = Material({**tables, "spectra": spectra_of, "evaluation": tables["evaluation"][~broken["evaluation"]]})
     for draw in (evaluation.accuracy, spectra.dose_response, comparison.quadrants):
         assert "n = 1 to 6 runs a condition" in draw(material, "mlp").caption
+
+
+def test_a_long_name_of_a_checkpoint_leaves_room_for_the_picture(tables: dict[str, pd.DataFrame]) -> None:
+    long = f"checkpoint-{'network-' * 7}mine"
+    own = {name: table.replace("checkpoint-mine", long) for name, table in tables.items()}
+    with mpl.rc_context(style.RC):
+        for draw in (comparison.alignment, spectra.layers, spectra.dose_response, evaluation.accuracy):
+            figure = draw(Material(own), "mlp").figure
+            figure.draw_without_rendering()
+            labels = [text for ax in figure.axes for text in (*ax.get_xticklabels(), *ax.get_yticklabels())]
+            boxes = [text.get_window_extent() for text in labels if text.get_text().startswith("checkpoint-")]
+            assert boxes and all(box.x0 >= 0 and box.y0 >= 0 for box in boxes), draw
+            assert all(ax.get_position().height > 0.05 for ax in figure.axes), draw

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from diversity_spectra.report.material import CONTROLS, Material
 from diversity_spectra.report.style import INK, marker, readable
 from diversity_spectra.report.words import condition as told
-from diversity_spectra.report.words import plain
+from diversity_spectra.report.words import plain, shortened
 
 NUMBERS = "; numbers: kinds, as in the legend"
 
@@ -61,7 +61,7 @@ def numbered(conditions: pd.DataFrame) -> dict[str, str]:
     chosen = several & ~conditions["family"].isin(["baseline", *CONTROLS])
     numbers = (conditions["family"] + names)[chosen].factorize()[0] + 1
     return {
-        condition: f"{number} {name}"
+        condition: f"{number} {shortened(name)}"
         for condition, number, name in zip(conditions["condition"][chosen], numbers, names[chosen], strict=True)
     }
 

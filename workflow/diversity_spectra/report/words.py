@@ -19,6 +19,7 @@ BENEFITS = {
 }
 SHIFTS = {"none": "test set", "natural": "another source", "corruption": "corrupted"}
 NOTHING = "\N{EN DASH}"
+TICK = 28  # characters
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -45,6 +46,17 @@ def condition(name: str, broken: bool = False) -> str:
     parts = [part.removeprefix("augmentation-") for part in name.split("+")]
     # A hyphen separates words, but for the one of a number such as 1e-05.
     return (" +\n" if broken else " + ").join(plain(re.sub(r"(?<!\de)-", " ", part)) for part in parts)
+
+
+def tick(name: str, broken: bool = False) -> str:
+    """A condition beside an axis, where a name that a user made long would leave no room for what is drawn."""
+    return shortened(name) if name.startswith("checkpoint-") else condition(name, broken)
+
+
+def shortened(name: str) -> str:
+    """At most TICK characters: names that differ do so at their beginning or end, so the middle is left out."""
+    half = TICK // 2
+    return name if len(name) <= TICK else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[1 - half :]}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

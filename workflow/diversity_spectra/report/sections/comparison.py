@@ -27,8 +27,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, plain
-from diversity_spectra.report.words import condition as told
+from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, plain, tick
 from diversity_spectra.report.words import measure as measure_name
 
 PAIRS = (("stable_rank", "alpha_hill"), ("entropy", "alpha_hill"), ("stable_rank", "entropy"))
@@ -86,8 +85,8 @@ def alignment(material: Material, model: str) -> Drawing:
         place_y, place_x = np.nonzero(clear.to_numpy() == 1)
         right.scatter(place_x + 0.5, place_y + 0.5, s=1.5 if dense else 3, color=INK, linewidths=0, rasterized=dense)
     right.set(title="cosine between conditions", xlabel="", ylabel="")
-    right.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
-    left.set_yticks(np.arange(len(names)) + 0.5, [told(name) for name in names], rotation=0)
+    right.set_xticks(np.arange(len(names)) + 0.5, [tick(name, broken=True) for name in names], rotation=90)
+    left.set_yticks(np.arange(len(names)) + 0.5, list(map(tick, names)), rotation=0)
     for ax, axis in ((left, left.yaxis), (right, right.xaxis)):
         ax.tick_params(length=0)
         paint_ticks(axis, families, material.palette)
@@ -214,7 +213,7 @@ def robustness(material: Material, model: str) -> Drawing:
         zero_lines(ax, y=False)
         ax.set_title(title)
     labels = [
-        f"{plain(kind)}: {measure_name(choice) if 'measure' in kind else told(choice)}"
+        f"{plain(kind)}: {measure_name(choice) if 'measure' in kind else tick(choice)}"
         if kind
         else "the analysis as it is"
         for kind, choice in places.itertuples(index=False)

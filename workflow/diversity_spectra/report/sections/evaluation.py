@@ -13,7 +13,7 @@ from diversity_spectra.report.material import MEASURES, Material, run_counts, su
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, paint_ticks
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import MATRICES, NOTHING, SHIFTS, counted, interval, kernel, listing
+from diversity_spectra.report.words import MATRICES, NOTHING, SHIFTS, counted, interval, kernel, listing, tick
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
 
@@ -42,7 +42,7 @@ def accuracy(material: Material, model: str) -> Drawing:
         ax.set_xlim(max(low, -0.02), min(high, 1.02))
         ax.locator_params(axis="x", nbins=3)
         ax.tick_params(axis="x", labelrotation=45)
-    axes[0, 0].set_yticks(range(len(names)), [told(name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), list(map(tick, names)))
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     paint_ticks(axes[0, 0].yaxis, families, material.palette)
     counts = run_counts(names, runs)

@@ -24,6 +24,7 @@ from diversity_spectra.report.words import (
     number,
     plain,
     probability,
+    tick,
 )
 from diversity_spectra.report.words import condition as told
 from diversity_spectra.report.words import measure as measure_name
@@ -144,7 +145,7 @@ def _density(ax: Axes, spectrum: Spectrum, colour: str, dash: str) -> None:
 def _alphas(name: str, layers: list[str], spectra: dict[tuple[str, str], Spectrum]) -> str:
     """Legend of one condition with its exponent in each column."""
     found = [fixed(spectra[name, layer].alpha, 1) if (name, layer) in spectra else NOTHING for layer in layers]
-    return f"{name if name == PRETRAINED else told(name)}: {', '.join(found)}"
+    return f"{name if name == PRETRAINED else tick(name)}: {', '.join(found)}"
 
 
 def _limits(ax: Axes, spectra: list[np.ndarray]) -> None:
@@ -210,7 +211,7 @@ def _strength(row) -> str:
     """Tick of one condition: its strength where the panel's title says the rest."""
     if row.family in CONTROLS and np.isfinite(row.strength):
         return f"{row.strength:g}"
-    return told(row.condition, broken=True).removeprefix("synthetic ")
+    return tick(row.condition, broken=True).removeprefix("synthetic ")
 
 
 def layers(material: Material, model: str) -> Drawing:
@@ -264,7 +265,7 @@ def layers(material: Material, model: str) -> Drawing:
     for ax in axes[:, 0]:
         ax.set_yticks(np.arange(len(depth)) + 0.5, depth["layer"], rotation=0, fontsize=7 if len(depth) <= 20 else 6)
     for ax in axes[-1]:
-        ax.set_xticks(np.arange(len(names)) + 0.5, [told(name, broken=True) for name in names], rotation=90)
+        ax.set_xticks(np.arange(len(names)) + 0.5, [tick(name, broken=True) for name in names], rotation=90)
         paint_ticks(ax.xaxis, families, material.palette)
     for ax in list(axes.flat)[len(measures) :]:
         ax.set_axis_off()

@@ -13,7 +13,7 @@ from diversity_spectra.report.material import Material
 from diversity_spectra.report.section import Drawing, Figure, Section
 from diversity_spectra.report.style import FAINT, INK, WIDTH, canvas, family_legend, marker, zero_lines
 from diversity_spectra.report.table import Table
-from diversity_spectra.report.words import MINUS, NOTHING, fixed, listing, number, plain, probability
+from diversity_spectra.report.words import MINUS, NOTHING, fixed, listing, number, plain, probability, shortened
 from diversity_spectra.report.words import measure as measure_name
 
 NAMED = 8  # layers that have room for their names below a panel
@@ -129,8 +129,8 @@ def _short(model: str, material: Material) -> str:
     """A network, or the mean of a group of them: all, or so many with the first one's name."""
     names = model.split(", ")
     if len(names) == 1:
-        return model
-    return "mean of all" if {*names} == {*material.models} else f"mean of {len(names)}: {names[0]} …"
+        return shortened(model)
+    return "mean of all" if {*names} == {*material.models} else f"mean of {len(names)}: {shortened(names[0])} …"
 
 
 def _pair(families: str) -> str:
