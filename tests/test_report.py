@@ -790,3 +790,13 @@ def test_a_long_name_of_a_checkpoint_leaves_room_for_the_picture(tables: dict[st
             boxes = [text.get_window_extent() for text in labels if text.get_text().startswith("checkpoint-")]
             assert boxes and all(box.x0 >= 0 and box.y0 >= 0 for box in boxes), draw
             assert all(ax.get_position().height > 0.05 for ax in figure.axes), draw
+
+
+def test_a_legend_of_long_names_stays_in_the_picture() -> None:
+    names = {f"{number} dropout 0.5 + weight decay {number}": "combinations" for number in range(1, 10)}
+    with mpl.rc_context(style.RC):
+        figure, _ = style.canvas(style.WIDTH, 3, 1, 1)
+        style.family_legend(figure, style.Palette(), ["dropout", "weight_decay", "combinations"], numbers=names)
+        figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0

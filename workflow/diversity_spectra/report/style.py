@@ -145,7 +145,8 @@ def family_legend(
         labels = [plain(family), *(label for label, own in (numbers or {}).items() if own == family)]
         look = {"color": palette.colour(family), "marker": marker(family), "ls": ""}
         handles += [Line2D([], [], label=label, **look) for label in labels]
-    columns = min(len(handles), 5 if numbers else 7)
+    room = figure.get_figwidth() / (0.4 + 0.055 * max(len(handle.get_label()) for handle in handles))
+    columns = max(1, min(len(handles), 5 if numbers else 7, int(room)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3)
     figure.set_figheight(figure.get_figheight() + 0.15 * (-(-len(handles) // columns) - 1))
 
