@@ -800,3 +800,8 @@ def test_a_legend_of_long_names_stays_in_the_picture() -> None:
         figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
+
+
+def test_no_cosines_are_not_counted(tables: dict[str, pd.DataFrame]) -> None:
+    none = tables["layer_tests"].query("statistic != 'cosine'")
+    assert not any(text.startswith("Of 0 cosines") for text in study.verdict(Material({**tables, "layer_tests": none})))

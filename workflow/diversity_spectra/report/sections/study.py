@@ -198,13 +198,15 @@ def verdict(material: Material) -> list[str]:
     table = table[table["model"].isin(material.models)] if len(table) else table
     if table.empty:
         return []
+    sentences = []
     aligned = table[(table["statistic"] == "cosine") & ~table["head"].astype(bool) & table["value"].notna()]
-    beyond = aligned[aligned["p_relabelled"] < material.level]
-    sentences = [
-        f"Of {len(aligned)} cosines between families (head left out), {len(aligned) - len(beyond)} are no larger than what "
-        f"relabelled runs give in more than {100 * material.level:g} of 100 cases"
-        + (f"; larger: {_listed(beyond)}." if len(beyond) else ".")
-    ]
+    if len(aligned):
+        beyond = aligned[aligned["p_relabelled"] < material.level]
+        sentences.append(
+            f"Of {len(aligned)} cosines between families (head left out), {len(aligned) - len(beyond)} are no larger than "
+            f"what relabelled runs give in more than {100 * material.level:g} of 100 cases"
+            + (f"; larger: {_listed(beyond)}." if len(beyond) else ".")
+        )
     correlated = table[(table["statistic"] == "pearson") & ~table["head"].astype(bool) & table["p_layers"].notna()]
     if len(correlated):
         significant = correlated["p_layers"] < material.level
