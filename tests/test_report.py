@@ -802,6 +802,14 @@ def test_a_legend_of_long_names_stays_in_the_picture() -> None:
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
 
 
+def test_the_metric_tells_of_correlations_that_are_there(tables: dict[str, pd.DataFrame]) -> None:
+    told = metric.metric(Material(tables), "mlp").caption
+    assert "hollow" in told and "Compare the metric (left)" in told and "Spearman" in told
+    few = tables["metric"].query("family == 'augmentation'").assign(length_along_dropout=np.nan)
+    told = metric.metric(Material({**tables, "metric": few, "validation": pd.DataFrame()}), "mlp").caption
+    assert "hollow" not in told and "Compare" not in told and "Spearman" not in told
+
+
 def test_no_cosines_are_not_counted(tables: dict[str, pd.DataFrame]) -> None:
     none = tables["layer_tests"].query("statistic != 'cosine'")
     assert not any(text.startswith("Of 0 cosines") for text in study.verdict(Material({**tables, "layer_tests": none})))

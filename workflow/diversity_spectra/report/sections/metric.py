@@ -165,14 +165,20 @@ def metric(material: Material, model: str) -> Drawing:
     kinds = number_key(conditions, numbers)
     family_legend(figure, material.palette, material.families(model), baseline=False, numbers=kinds)
     scope = validation[validation["scope"] == "data"] if len(validation) else validation
-    count = counted([int(scope["n"].max())], "kind") if len(scope) else "kinds"
+    hollow = " (hollow: a regulariser)" if table["family"].isin(CONTROLS).any() else ""
     caption = (
-        f"Does the metric predict the benefit? Each mark is a condition with the {material.confidence} intervals of "
-        "both numbers; benefits are gains over the baseline. Above each panel: Spearman's rank correlation with its "
-        f"interval and p, over n = {count} of data (filled marks; hollow: regularisers{NUMBERS if numbers else ''}): a kind "
-        "counts once, with the mean over its strengths, and predictor and benefit are from different runs. p is corrected "
-        "for all predictors that were tried; compare the metric (left) with diversity alone and with mean alpha alone."
+        f"Does the metric predict the benefit? Each mark is a condition{hollow} with the {material.confidence} intervals of "
+        f"both numbers{NUMBERS if numbers else ''}; benefits are gains over the baseline."
     )
+    if len(scope):
+        caption += (
+            " Above each panel: Spearman's rank correlation with its interval and p, over n = "
+            f"{counted([int(scope['n'].max())], 'kind')} of data: a kind counts once, with the mean over its strengths, and "
+            "predictor and benefit are from different runs. p is corrected for all predictors that were tried."
+        )
+    others = ["diversity alone"] * len(best) + ["mean alpha alone"] * ("mean_alpha_shift" in predictors)
+    if "length_along_dropout" in predictors and others:
+        caption += f" Compare the metric (left) with {' and with '.join(others)}."
     return Drawing(caption, figure)
 
 
