@@ -31,6 +31,7 @@ from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import (
     answer,
     comparison,
+    data,
     evaluation,
     gaps,
     metric,
@@ -800,6 +801,23 @@ def test_a_legend_of_long_names_stays_in_the_picture() -> None:
         figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
+
+
+def test_captions_say_what_is_drawn(tables: dict[str, pd.DataFrame]) -> None:
+    """No dropout, no accuracy of the baseline, none out of distribution, no score of the plain training set."""
+    kept = [name for name in KEPT if "dropout" not in name]
+    own = only(kept, {name: tables[name] for name in ("runs", "conditions", "spectra", "evaluation")})
+    own["evaluation"] = own["evaluation"].query("condition != 'baseline' and shift == 'none'")
+    own["diversity"] = tables["diversity"].query("training_set != 'real'")
+    own["diversity"] = own["diversity"][own["diversity"]["training_set"].isin(own["conditions"]["training_set"])]
+    material = Material({**own, **compare(own, FAST)})
+    told = {name: one.caption for name, one in drawn(material).items()}
+    assert "each condition against weight decay, with" in told["alignment-mlp"]
+    assert not any(text in told["accuracy-mlp"] for text in ("grey band", "out of distribution", "n = 0"))
+    assert "dashed" not in told["diversity"]
+    assert not any(ax.get_lines()[0].get_linestyle() == "--" for ax in data.diversity(material).figure.axes)
+    assert "(added 0.25 and 1; replaced 0.5)" in told["synthetic_amount-mlp"]
+    assert "has an effect here" in told["robustness-mlp"]
 
 
 def test_the_metric_tells_of_correlations_that_are_there(tables: dict[str, pd.DataFrame]) -> None:

@@ -27,7 +27,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, plain, tick
+from diversity_spectra.report.words import MATRICES, MINUS, counted, fixed, listing, plain, tick
 from diversity_spectra.report.words import measure as measure_name
 
 PAIRS = (("stable_rank", "alpha_hill"), ("entropy", "alpha_hill"), ("stable_rank", "entropy"))
@@ -94,9 +94,9 @@ def alignment(material: Material, model: str) -> Drawing:
     left.set_ylim(len(names), 0)
     caption = (
         f"Do two techniques move the spectra in the same direction? 1: the same, 0: unrelated, {MINUS}1: opposite; "
-        "cross-fitted, so that shared noise does not count as agreement. Left: each condition against dropout and "
-        f"weight decay, with {material.confidence} intervals (a family's own member is compared with the rest of its "
-        "family; no mark: not identifiable). Right: all pairs; "
+        "cross-fitted, so that shared noise does not count as agreement. Left: each condition against "
+        f"{listing(list(map(plain, controls))) or 'a regulariser, of which none was run'}, with {material.confidence} intervals "
+        "(a family's own member is compared with the rest of its family; no mark: not identifiable). Right: all pairs; "
         f"{'' if few else 'dots: the interval of the cosine excludes 0; '}grey: a shift no longer than its noise, or the condition "
         f"itself. n = {counted(list(table['n']))} a condition, {int(table['n_baseline'].max())} "
         "of the baseline."
@@ -191,7 +191,9 @@ def robustness(material: Material, model: str) -> Drawing:
     asked = judged["claim"][judged["asked"].astype(bool)].tolist() if len(judged) else []
     shown = {letter: title for letter, title in CLAIMS.items() if letter in asked}
     if table.empty or not np.isfinite(table["effect"][table["claim"].isin(shown)]).any():
-        return Drawing("No claim about the spectra was judged, so there is nothing that other choices could change.")
+        return Drawing(
+            "No claim about the spectra has an effect here, so there is nothing that other choices could change."
+        )
     places = table.drop_duplicates(["kind", "choice"])[["kind", "choice"]].reset_index(drop=True)
     figure, axes = canvas(WIDTH, 1.1 + 0.135 * len(places), 1, len(shown), sharey=True)
     starts = np.flatnonzero(places["kind"] != places["kind"].shift())

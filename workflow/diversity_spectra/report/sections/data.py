@@ -106,11 +106,15 @@ def diversity(material: Material, _: str = "") -> Drawing:
         if by_class
         else "Marks: the score of all images together, with its interval where one is known."
     )
+    dashed = (
+        "The dashed line is the plain training set: marks to its right are more diverse. "
+        if sets and families[sets[0]] == "baseline"
+        else ""
+    )
     caption = (
         f"How diverse each of {len(sets)} training sets is (the effective number of different images"
-        f"{' in a class' if by_class else ''}), in {counted([len(kernels)], 'space')} of comparison. {marks} The dashed line is "
-        "the plain training set: marks to its right are more diverse. The spaces need not agree: pixel noise is diversity "
-        "to pixels, not to an embedding."
+        f"{' in a class' if by_class else ''}), in {counted([len(kernels)], 'space')} of comparison. {marks} {dashed}"
+        "The spaces need not agree: pixel noise is diversity to pixels, not to an embedding."
         + (" Hollow: the synthetic images alone, not a training set." if "synthetic" in sets else "")
     )
     return Drawing(caption, figure)
@@ -139,7 +143,7 @@ def _scores(ax: Axes, rows: pd.DataFrame, sets: list[str], families: dict[str, s
         for row in marks[marks["training_set"] == name].itertuples():
             ax.plot([row.low, row.high], [place, place], color=colour, lw=1.4, zorder=3)
             ax.plot(row.score, place, marker(families[name]), **look)
-            if place == 0:
+            if place == 0 and families[name] == "baseline":
                 ax.axvline(row.score, color=MUTED, lw=0.6, ls=(0, (4, 3)), zorder=1)
     ax.set_yticks(range(len(sets)), [set_label(name) for name in sets])
     ax.grid(axis="y", color=FAINT, lw=0.5)

@@ -28,12 +28,13 @@ def accuracy(material: Material, model: str) -> Drawing:
     if not columns:
         return Drawing("No accuracy was measured for this model.")
     names, families = list(conditions["condition"]), list(conditions["family"])
+    baseline = conditions.loc[conditions["family"] == "baseline", "condition"].head(1)
     figure, axes = canvas(WIDTH, 1.3 + 0.19 * len(names), 1, len(columns), sharey=True)
     for ax, column in zip(axes.flat, columns, strict=True):
         score, shift = column.split("|")
         summary = summarise(runs, column, material.level)
-        if "baseline" in families and names[families.index("baseline")] in summary.index:
-            baseline_band(ax, summary.loc[names[families.index("baseline")]], vertical=True)
+        if baseline.isin(summary.index).any():
+            baseline_band(ax, summary.loc[baseline.iloc[0]], vertical=True)
         run_marks(ax, conditions, runs, column, summary, material, across=True)
         ax.set_title(f"{SCORES[score]}\n{SHIFTS[shift]}")
         ax.grid(axis="y", color=FAINT, lw=0.5)
@@ -48,11 +49,14 @@ def accuracy(material: Material, model: str) -> Drawing:
     counts = run_counts(names, runs)
     sets = material.table("evaluation", model).groupby("shift")["set"].unique()
     told_sets = "; ".join(f"{SHIFTS[shift]}: {', '.join(sets[shift])}" for shift in SHIFTS if shift in sets)
+    compared = "The grey band is the baseline's interval: a condition clear of it changed something. "
+    outside = any(not column.endswith("|none") for column in columns)
     caption = (
-        "Accuracy (higher is better) and expected calibration error (lower is better), in and out of distribution. "
+        "Accuracy (higher is better) and expected calibration error (lower is better)"
+        f"{', in and out of distribution' if outside else ''}. "
         f"Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} interval, "
-        "run-to-run variance pooled over conditions. The grey band is the baseline's interval: a condition clear of "
-        f"it changed something. Sets: {told_sets}."
+        f"run-to-run variance pooled over conditions. {compared if baseline.isin(runs['condition']).any() else ''}"
+        f"Sets: {told_sets}."
     )
     return Drawing(caption, figure)
 
@@ -111,13 +115,17 @@ def synthetic_amount(material: Material, model: str) -> Drawing:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=3)
     chosen = [*baseline["condition"], *synthetic["condition"]]
-    amounts = listing([f"{strength:g}" for strength in sorted(synthetic["strength"].unique())])
+    amounts = "; ".join(
+        f"{kind or 'added'} {listing([f'{strength:g}' for strength in members['strength']])}"
+        for kind, members in synthetic.groupby("kind", sort=False)
+    )
+    scored = any(table["low"].notna().any() for _, table in shown["diversity of the training set"])
     single = " One amount only: a trend cannot be read off." if len(set(synthetic["strength"])) == 1 else ""
     caption = (
-        f"What happens as synthetic images are added (amounts {amounts}) at the same number of training steps: "
+        f"What happens with more synthetic images ({amounts}) at the same number of training steps: "
         f"{listing([name for name, own in shown.items() if own])}. Marks: mean with {material.confidence} interval "
-        f"(n = {counted(run_counts(chosen, material.table('runs', model)))} a condition; Vendi scores: over subsamples of the "
-        f"set). Look for the amount where a curve turns: more than that no longer helps.{single}"
+        f"(n = {counted(run_counts(chosen, material.table('runs', model)))} a condition"
+        f"{'; Vendi scores: over subsamples of the set' if scored else ''}). Look for the amount where a curve turns: more than that no longer helps.{single}"
     )
     return Drawing(caption, figure)
 
