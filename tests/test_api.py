@@ -208,6 +208,17 @@ def test_checkpoints_of_another_training_become_a_report(foreign: Path, tmp_path
     assert "Spectra by family" in page and (tmp_path / "figures/trajectory.svg").exists()
 
 
+def test_the_classifier_of_a_few_classes_is_the_last_layer_though_it_is_not_analysed(tmp_path: Path) -> None:
+    for place, condition in enumerate(("baseline-0", "baseline-1", "dropout-0.1-0", "dropout-0.1-1")):
+        torch.manual_seed(place)
+        layers = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3))
+        torch.save(layers.state_dict(), tmp_path / f"{condition}.pt")
+    command = ["collect", str(tmp_path), "--pattern", "{condition}-{seed}.pt", "--out", str(tmp_path / "out")]
+    assert main([*command, "--options", '{"bootstrap": 20, "permutations": 20, "robustness": false}']) == 0
+    shifts = pd.read_parquet(tmp_path / "out/tables/layer_shifts.parquet")
+    assert set(shifts["layer"]) == {"0", "1"} and not shifts["head"].any()
+
+
 def test_shrinkage_by_decay_is_taken_out_of_the_change(foreign: Path, tmp_path: Path) -> None:
     """Weight decay stays a control: without the corrected change its runs would count for nothing. The page knows the level."""
     runs = pd.read_csv(foreign / "accuracy.csv")

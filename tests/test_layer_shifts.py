@@ -48,7 +48,8 @@ def alike(k: int, m: int, layers: int = 40, runs: int = 1, base: int = 1) -> Cha
     conditions = pd.DataFrame(
         {"condition": np.arange(len(families)).astype(str), "family": families, "kind": "", "strength": 0.5}
     )
-    table = pd.DataFrame({"layer": np.arange(layers).astype(str), "depth": np.arange(layers), "eigenvalues": 100})
+    depth = np.arange(layers)
+    table = pd.DataFrame({"layer": depth.astype(str), "depth": depth, "eigenvalues": 100, "head": depth == layers - 1})
     return Changes(change, place, seed, conditions, table)
 
 
@@ -243,6 +244,20 @@ def test_a_layer_of_which_a_run_lacks_a_measure_is_left_out_of_it() -> None:
     tests = layer_tables(pd.DataFrame(rows).assign(model="m"), conditions, Options(permutations=20))["layer_tests"]
     sizes = tests[tests["statistic"] == "cosine"].set_index(["measure", "head"])["layers"]
     assert sizes["alpha"].to_dict() == {True: 5, False: 4} and sizes["entropy"].to_dict() == {True: 4, False: 3}
+
+
+def test_a_head_too_small_to_be_analysed_makes_no_head_of_the_layer_before_it() -> None:
+    """Of fewer than 8 classes."""
+    rows = [
+        {"condition": name, "seed": 0, "layer": str(layer), "depth": layer, "matrix": "W"}
+        | ({} if layer == 3 else {"alpha": 2 + RANDOM.random()})
+        for name in ("b", "d") for layer in range(4)
+    ]  # fmt: skip
+    conditions = pd.DataFrame({"condition": ["b", "d"], "family": ["baseline", "dropout"], "kind": "", "strength": 1.0})
+    for heads, table in ((0, pd.DataFrame(rows)), (1, pd.DataFrame(rows).query("layer != '3'"))):
+        found = layer_tables(table.assign(model="m"), conditions.assign(model="m"), Options(permutations=20))
+        assert found["layer_shifts"].query("measure == 'alpha'")["head"].sum() == heads
+        assert set(found["layer_tests"].query("not head")["layers"]) == {3 - heads}
 
 
 @pytest.mark.skipif(not PUBLISHED, reason="STUDY_TABLES names no clone of the study's repository")

@@ -11,7 +11,7 @@ LAYER_SHIFTS = {
     "model": NETWORKS,
     "layer": LAYER,
     "depth": DEPTH,
-    "head": Column("", "whether the layer is the last", "compare.layer_shifts.shifts_table"),
+    "head": Column("", "whether the layer is the last of the network", "compare.layer_shifts.shifts_table"),
     "family": FAMILY,
     "measure": Column("", "a column of the table `spectra`, of W", "compare.layer_shifts.changes"),
     "shift": Column(
@@ -26,7 +26,7 @@ LAYER_SHIFTS = {
 LAYER_TESTS = {
     "model": NETWORKS,
     "measure": Column("", "a column of the table `spectra`, of W", "compare.layer_shifts.changes"),
-    "head": Column("", "whether the last layer is among the layers", SOURCE),
+    "head": Column("", "whether the last layer is among the layers, where it is large enough to be analysed", SOURCE),
     "statistic": Column(
         "",
         "over layers: `mean` of a family, `cosine`, `pearson`, `t` of two, `anova_f` of all; without shared noise: `cosine_across` networks, `trend` with the strengths of a family",

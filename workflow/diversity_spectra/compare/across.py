@@ -25,9 +25,9 @@ SAME = 1e-9  # of the largest change: less than that is rounding
 
 def alike(sets: dict[str, Changes]) -> list[list[str]]:
     """Networks with the same layers, the head aside, by name: at least two."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    groups: dict[tuple, list[str]] = {}
     for name, each in sets.items():
-        groups.setdefault(tuple(each.layers["layer"][:-1]), []).append(name)
+        groups.setdefault((len(each.layers), *each.layers.loc[~each.layers["head"], "layer"]), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 
@@ -41,7 +41,7 @@ def standardised(sets: list[Changes], measure: int) -> list[np.ndarray]:
     for each in sets:  # what does not move but for rounding has no scale
         own = each.change[..., measure]
         kept &= own.std(axis=0) > SAME * np.abs(own).max(axis=0)
-    kept[-1] = False
+    kept &= ~sets[0].layers["head"].to_numpy()
     if MEASURES[measure] == "alpha":
         kept &= ~np.any([each.layers["eigenvalues"].to_numpy() < FEW for each in sets], axis=0)
     values = [each.change[:, kept, measure] for each in sets]

@@ -305,7 +305,9 @@ def _analysed(found: list[Checkpoint], runs: pd.DataFrame, arguments: argparse.N
         result = analyse(one.path, reference, Options(key=arguments.key), kappa, arguments.threads)
         rows = result.rows
         if one.model not in order:
-            order[one.model] = depths(rows.loc[rows["analysed"], "layer"], one.path.suffix != ".safetensors")
+            # Those too small to be analysed too: the classifier of a few classes is one.
+            matrices = rows.loc[rows["shape"].str.contains("x"), "layer"]
+            order[one.model] = depths(matrices, one.path.suffix != ".safetensors")
         identity = {"model": one.model, "condition": one.condition, "seed": one.seed, "step": one.step}
         depth = [order[one.model].get(layer, -1) for layer in rows["layer"]]
         parts.append(rows.assign(depth=depth, **identity))

@@ -35,7 +35,8 @@ class Changes:
     """What training did to every measure of W in the runs of one network.
 
     change (runs, layers, measures), on the measure's own scale, as in the study. place (runs,): index in `conditions`;
-    seed (runs,). conditions: condition, family, kind, strength; the baseline first. layers: layer, depth, eigenvalues.
+    seed (runs,). conditions: condition, family, kind, strength; the baseline first. layers: layer, depth, eigenvalues,
+    head. The head is the last layer of the network: none of these where it is too small to be analysed.
     """
 
     change: np.ndarray
@@ -109,6 +110,7 @@ def changes(spectra: pd.DataFrame, conditions: pd.DataFrame) -> Changes | None:
     of_w = rows[rows["matrix"] == "W"]
     sizes = of_w["num_evals"] if "num_evals" in of_w else pd.Series(np.nan, of_w.index)
     layers = of_w.assign(eigenvalues=sizes).groupby(["depth", "layer"], as_index=False)["eigenvalues"].min()
+    layers["head"] = layers["depth"] == layers["depth"].max()
     runs = after.index.droplevel("layer").unique()
     place = wanted["condition"].to_list()
     runs = sorted(runs, key=lambda run: (place.index(run[0]), run[1]))
@@ -235,8 +237,9 @@ def shifts_table(sets: list[Changes]) -> pd.DataFrame:
         shift = np.mean([np.tensordot(each.weights()[0], each.change, 1) for each in own], axis=0)
         conditions = sum(len(each.conditions) - 1 for each in own)
         runs = sum(int((each.place > 0).sum()) for each in own)
-        for place, (layer, depth) in enumerate(sets[0].layers[["layer", "depth"]].itertuples(index=False)):
-            head = place == len(sets[0].layers) - 1
+        for place, (layer, depth, head) in enumerate(
+            sets[0].layers[["layer", "depth", "head"]].itertuples(index=False)
+        ):
             rows += [
                 (layer, depth, head, name, measure, shift[place, index], conditions, runs)
                 for index, measure in enumerate(MEASURES)
@@ -297,10 +300,9 @@ def tests_table(sets: list[Changes], name: str, options: Options) -> pd.DataFram
 
 
 def _layers(sets: list[Changes], measure: int, head: bool) -> np.ndarray:
-    """Layers that have the measure in every run; the head is the last."""
+    """Layers that have the measure in every run."""
     kept = np.all([np.isfinite(each.change[..., measure]).all(axis=0) for each in sets], axis=0)
-    kept[-1] &= head
-    return kept
+    return kept if head else kept & ~sets[0].layers["head"].to_numpy()
 
 
 def _null(one: Statistic, options: Options) -> dict[str, float]:
