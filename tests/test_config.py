@@ -98,6 +98,9 @@ def test_schema_is_current() -> None:
         ({"models": [{**MODEL, "architecture": "resnet_50"}]}, "no network 'resnet_50'; similar: resnet50"),
         ({"models": [{**MODEL, "weights": "imagenet"}]}, "'imagenet' is none of none, embedded, hub, pretrain"),
         ({"models": [{**MODEL, "weights": "embedded"}]}, "those of tf_efficientnet_lite0"),
+        ({"diversity": {"embedding": "resnet_50:hub"}}, "embedding: no network 'resnet_50'; similar: resnet50"),
+        ({"diversity": {"embedding": "resnet50:imagenet"}}, "embedding: 'imagenet' is none of none, embedded, hub"),
+        ({"diversity": {"embedding": "resnet50:embedded"}}, "embedding: weights embedded are those of tf_effic"),
         (
             {"models": [{**MODEL, "conditions": {"synthetic": [{"ratios": [2.0]}]}}]},
             "2 synthetic images per real one are 24 of class '0', but generator.images_per_class is 12",

@@ -145,6 +145,21 @@ class Config(Settings):
         Execution(), description="devices, threads, batches: last bits of a result at most, so nothing is made again"
     )
 
+    @field_validator("diversity")
+    @classmethod
+    def _known_embedding(cls, value: Diversity) -> Diversity:
+        """Its network and weights are those that a model may have: else every training is done before the mistake shows."""
+        name, _, weights = value.embedding.partition(":")
+        if value.embedding != "none":
+            try:
+                Network._known(name)
+                TrainedModel._commit(weights or "hub")
+            except ValueError as error:
+                raise ValueError(f"embedding: {error}") from None
+            if weights == "embedded" and name not in EMBEDDED:
+                raise ValueError(f"embedding: weights embedded are those of {', '.join(EMBEDDED)}")
+        return value
+
     @field_validator("packages")
     @classmethod
     def _installed(cls, value: list[str]) -> list[str]:
