@@ -831,3 +831,11 @@ def test_the_metric_tells_of_correlations_that_are_there(tables: dict[str, pd.Da
 def test_no_cosines_are_not_counted(tables: dict[str, pd.DataFrame]) -> None:
     none = tables["layer_tests"].query("statistic != 'cosine'")
     assert not any(text.startswith("Of 0 cosines") for text in study.verdict(Material({**tables, "layer_tests": none})))
+
+
+def test_a_control_that_broke_off_was_run(tables: dict[str, pd.DataFrame]) -> None:
+    own = {name: tables[name] for name in ("runs", "conditions", "diversity", "evaluation", "spectra")}
+    own = only(["baseline", "dropout-0.5", "augmentation-rotation-15"], own)
+    own["spectra"] = own["spectra"][own["spectra"]["condition"] != "dropout-0.5"]
+    told = dict(answer.lead(Material({**own, **compare(own, FAST)})))["mlp"]
+    assert told.startswith("Dropout could not be tested, so nothing can be compared with it")

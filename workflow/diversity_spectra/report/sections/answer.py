@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from diversity_spectra.compare.evidence import CONTRADICTED, INCONCLUSIVE, MIXED, SUPPORTED, Missing
-from diversity_spectra.report.material import Material
+from diversity_spectra.report.material import CONTROLS, Material
 from diversity_spectra.report.section import Section
 from diversity_spectra.report.sections.training import warnings
 from diversity_spectra.report.table import Table
@@ -64,6 +64,8 @@ def lead(material: Material) -> list[tuple[str, str]]:
                 "with one run of each condition nothing is known of the noise between runs; what such runs can show"
                 " stands under the study's own analysis"
             )
+        elif untested := [plain(family) for family in material.families(model) if family in CONTROLS]:
+            text = f"{listing(untested)} could not be tested, so nothing can be compared with {_them(untested)}"
         else:
             text = "no regulariser was run, so there is nothing to compare with"
         text += "".join(_costs(material, model, family) for family in dict.fromkeys(whole.get("family", ())))
