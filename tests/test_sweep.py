@@ -405,6 +405,12 @@ def test_gaps_are_named_and_break_nothing(folders: list[Path], tmp_path: Path) -
     text = (tmp_path / "alone" / "report.html").read_text()
     assert "No condition could be compared with the baseline" in text
     assert "None was run." in text
+    assert not re.search(r"in 1\.|in 1 of 1 network", text)
+    tables = world("supported", seeds=1, baseline_runs=1)
+    for kind, table in {**tables, **compare(tables, FAST)}.items():
+        write_table(tmp_path / "single" / "tables" / f"{kind}.csv", table)
+    assert main(["sweep", "--tables", str(tmp_path / "single" / "tables"), "--out", str(tmp_path / "one")]) == 0
+    assert "None could be tested." in (tmp_path / "one" / "report.html").read_text()
 
 
 # ---------------------------------------------------------------- the workflow

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from diversity_spectra import __version__
 from diversity_spectra.generate.kinds import KINDS as GENERATORS
+from diversity_spectra.report.material import CONTROLS
 from diversity_spectra.report.page import environment
 from diversity_spectra.report.section import Drawn
 from diversity_spectra.report.sections import answer, run
@@ -68,13 +69,14 @@ def lead(parts: list[Part], tables: dict[str, pd.DataFrame]) -> list[tuple[str, 
         f"{plain(family)} in {int(rows['detected'].sum())} of {counted([len(rows)], 'network')}"
         for family, rows in (whole.groupby("family") if len(whole) else ())
     ]
-    lines = [("Could the regularisers be seen?", f"{_sentence(listing(seen))}." if seen else "None was run.")]
+    none = "None could be tested." if tables["conditions"]["family"].isin(CONTROLS).any() else "None was run."
+    lines = [("Could the regularisers be seen?", f"{_sentence(listing(seen))}." if seen else none)]
     judged = tables["claims"]
     for letter, rows in judged.groupby("claim", sort=True) if "claim" in judged else ():
         counts = answer.verdicts(rows).value_counts()
         told = listing([f"{verdict} in {counts[verdict]}" for verdict in answer.VERDICTS if verdict in counts])
-        where = "" if len(counts) == 1 and len(rows) == 1 else f" of {counted([len(rows)], 'network')}"
-        lines.append((f"({letter}) {rows['statement'].iloc[0]}", f"{_sentence(told)}{where}."))
+        told = counts.index[0] if len(rows) == 1 else f"{told} of {len(rows)} networks"
+        lines.append((f"({letter}) {rows['statement'].iloc[0]}", f"{_sentence(told)}."))
     return lines
 
 
