@@ -212,6 +212,12 @@ def test_the_images_of_every_class_and_part_are_shown_beforehand(tmp_path: Path,
         parse({**config, "data": {**config["data"], "train_per_class": 8}, "diversity": {"per_class": 2}})
     with pytest.raises(ConfigError, match="leave no image of class 'dog' to train on"):
         parse({**config, "data": {**config["data"], "validation_fraction": 0.1, "pool_per_class": 3}})
+    (root / "bird").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"class 'bird' has no images to train on; remove its folder, or name .* `only`"
+    ):
+        parse(config)
+    parse({**config, "data": {**config["data"], "only": ["1", "dog", "nan"]}})
 
 
 def test_test_images_like_training_images_are_a_line_of_the_page() -> None:

@@ -255,6 +255,8 @@ class ImageFolder(ClassFolders):
         name = min(rest, key=rest.get, default="")
         if not rest or (rest[name] >= wanted and self.smallest_class()):
             return None
+        if not rest[name]:
+            return f"class {name!r} has no images to train on; remove its folder, or name the other classes in `only`"
         if rest[name] >= wanted:
             return f"validation_fraction and pool_per_class leave no image of class {name!r} to train on"
         return f"class {name!r} has {rest[name]} images to train on; train_per_class and pool_per_class need {wanted} of each"
