@@ -72,6 +72,7 @@ def test_clean_removes_exactly_what_the_kept_experiments_do_not_need(
     assert cli.main(arguments) == 0
     listed = capsys.readouterr().out
     assert all(Path(result).exists() for result in kept | others) and "--remove" in listed
+    assert "not needed by first.yaml and second.yaml" in listed
     assert cli.main([*arguments, "--remove"]) == 0
     assert all(Path(result, RECORD).exists() for result in kept)
     assert others - kept and not any(Path(result).exists() for result in others - kept)

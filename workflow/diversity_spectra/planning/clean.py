@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
             for record in left.path.rglob(RECORD):
                 record.unlink()  # first: what is half removed is no result
             shutil.rmtree(left.path)
-    told = f"{len(own)} results, {size(sum(left.bytes for left in own))}, that {' and '.join(arguments.configfile)} do not need"
+    number = f"{len(own)} result{'s' * (len(own) != 1)}"
+    told = f"{number}, {size(sum(left.bytes for left in own))}, not needed by {' and '.join(arguments.configfile)}"
     print(f"removed {told}" if arguments.remove else f"{told}; --remove removes them")
 
 
