@@ -31,8 +31,7 @@ from diversity_spectra.report.style import (
     signed_ticks,
     zero_lines,
 )
-from diversity_spectra.report.words import BENEFITS, MINUS, NOTHING, counted, plain
-from diversity_spectra.report.words import condition as told
+from diversity_spectra.report.words import BENEFITS, MINUS, NOTHING, counted, plain, shortened, tick
 
 SEEN = {"detected": VERDICTS["supported"], "not detected": VERDICTS["inconclusive"]}
 SCORES = ("id_accuracy", "ood_accuracy", "calibration")
@@ -49,7 +48,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
     heads = [f"{plain(family)} seen at all?" for family in CONTROLS]
     heads = [textwrap.fill(text, 15) for text in [*heads, *map(_short, letters)]]
     lines = max(text.count("\n") + 1 for text in heads)
-    figure, axes = canvas(WIDTH, 0.35 + 0.12 * lines + 0.27 * len(places), 1, 1)
+    figure, axes = canvas(_width(places), 0.35 + 0.12 * lines + 0.27 * len(places), 1, 1)
     ax = axes[0, 0]
     for row, place in enumerate(places):
         own = _of(controls, place)
@@ -64,7 +63,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
     ax.set(xlim=(0, len(heads)), ylim=(len(places), 0))
     ax.set_xticks(np.arange(len(heads)) + 0.5, heads, fontsize=6.2)
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
-    ax.set_yticks(np.arange(len(places)) + 0.5, list(map(label, places)))
+    ax.set_yticks(np.arange(len(places)) + 0.5, list(map(_tick, places)))
     for side in ax.spines.values():
         side.set_visible(False)
     ax.axvline(len(CONTROLS), color=INK, lw=0.8)
@@ -105,7 +104,7 @@ def claims(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) -
     letters = [letter for letter, rows in table.groupby("claim", sort=True) if np.isfinite(rows["effect"]).any()]
     titles = [textwrap.fill(_short(letter), 92 // len(letters)) for letter in letters]
     lines = max(text.count("\n") + 1 for text in titles)
-    figure, axes = canvas(WIDTH, 0.8 + 0.13 * lines + 0.2 * len(places), 1, len(letters), sharey=True)
+    figure, axes = canvas(_width(places), 0.8 + 0.13 * lines + 0.2 * len(places), 1, len(letters), sharey=True)
     for ax, letter, title in zip(axes.flat, letters, titles, strict=True):
         for row, place in enumerate(places):
             own = _of(table[table["claim"] == letter], place)
@@ -124,7 +123,7 @@ def claims(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) -
         ax.tick_params(axis="x", labelrotation=45)
         ax.grid(axis="y", color=FAINT, lw=0.5)
         _rules(ax, places)
-    axes[0, 0].set_yticks(range(len(places)), list(map(label, places)))
+    axes[0, 0].set_yticks(range(len(places)), list(map(_tick, places)))
     axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
     handles = [
         Line2D([], [], color=ink, marker=shape, ls="", mfc="white" if shape == "D" else ink, label=name)
@@ -151,7 +150,9 @@ def gains(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) ->
         return Drawing("No gain over the baseline was measured in any experiment.")
     places = networks(tables)
     families = [family for family in COMPARABLE if (known["family"] == family).any()]
-    figure, axes = canvas(WIDTH, 0.9 + max(0.3, 0.1 * len(families)) * len(places) * 1.15, 1, len(scores), sharey=True)
+    figure, axes = canvas(
+        _width(places), 0.9 + max(0.3, 0.1 * len(families)) * len(places) * 1.15, 1, len(scores), sharey=True
+    )
     step = 0.78 / max(len(families), 2)
     for ax, score in zip(axes.flat, scores, strict=True):
         for row, place in enumerate(places):
@@ -174,7 +175,7 @@ def gains(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str) ->
         ax.tick_params(axis="x", labelrotation=45)
         ax.tick_params(axis="y", length=0)
         _rules(ax, places, every=True)
-    axes[0, 0].set_yticks(range(len(places)), list(map(label, places)))
+    axes[0, 0].set_yticks(range(len(places)), list(map(_tick, places)))
     axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
     family_legend(figure, palette, families, baseline=False)
     caption = (
@@ -200,7 +201,7 @@ def conditions(tables: dict[str, pd.DataFrame], palette: Palette, confidence: st
     rows = rows[rows["condition"].isin(metric["condition"])]
     names, families = list(rows["condition"]), list(rows["family"])
     panel = max(1.5, 0.42 * len(places) + 0.9)
-    longest = max(len(label(place)) for place in places)
+    longest = max(len(_tick(place)) for place in places)
     figure, axes = canvas(
         max(WIDTH * 0.8, 1.9 + panel * len(panels)),
         0.7 + 0.07 * longest + 0.19 * len(names),
@@ -221,8 +222,8 @@ def conditions(tables: dict[str, pd.DataFrame], palette: Palette, confidence: st
         if isinstance(norm, AsinhNorm):
             signed_ticks(ax.collections[0].colorbar.ax.yaxis, (1, 3, 10, 30))
         ax.set(title=title, xlabel="", ylabel="")
-        ax.set_xticks(np.arange(len(places)) + 0.5, list(map(label, places)), rotation=90)
-        ax.set_yticks(np.arange(len(names)) + 0.5, list(map(told, names)), rotation=0)
+        ax.set_xticks(np.arange(len(places)) + 0.5, list(map(_tick, places)), rotation=90)
+        ax.set_yticks(np.arange(len(names)) + 0.5, list(map(tick, names)), rotation=0)
         ax.tick_params(length=0)
     paint_ticks(axes[0, 0].yaxis, families, palette)
     for ax in axes.flat[1:]:
@@ -242,6 +243,15 @@ def networks(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 def label(place: tuple[str, str]) -> str:
     return " · ".join(place)
+
+
+def _tick(place: tuple[str, str]) -> str:
+    return label(tuple(map(shortened, place)))
+
+
+def _width(places: list[tuple[str, str]]) -> float:
+    """Inches of a figure with these names beside it: long ones take no room from the panels."""
+    return WIDTH + 0.06 * max(0, max(len(_tick(place)) for place in places) - 38)
 
 
 def _of(table: pd.DataFrame, place: tuple[str, str]) -> pd.DataFrame:
