@@ -215,7 +215,8 @@ def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.Data
     cells = answer.matrix(answer.claims(material))["mlp"]
     assert [letter for letter, cell in cells.items() if cell.verdict == answer.NOT_ASKED] == ["a", "b", "d", "e"]
     assert cells["c"].effect in cells["c"].sentence and "accuracy out of distribution" in cells["c"].sentence
-    assert 'class="pill unasked">not in this experiment' in render(material, {})
+    page = render(material, {})
+    assert set(re.findall('class="pill unasked">([^<]*)', page)) == {answer.NOT_ASKED}, "one word for it"
     unseen = Material(compared(only(KEPT, world("inconclusive", seeds=3, baseline_runs=6))))
     assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
 

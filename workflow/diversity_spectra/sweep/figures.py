@@ -71,7 +71,7 @@ def verdicts(tables: dict[str, pd.DataFrame], palette: Palette, confidence: str)
     caption = (
         "One row per network of an experiment. Left of the line: could the experiment see the regulariser at all? A "
         "comparison with one that it could not see is inconclusive by necessity. Right: the verdict on each claim, from "
-        "the runs of this row alone (a dash: not in this experiment). Look for columns of one colour: an answer that does not depend on the network or "
+        "the runs of this row alone (a dash: not asked). Look for columns of one colour: an answer that does not depend on the network or "
         "the data."
     )
     return Drawing(caption, figure)

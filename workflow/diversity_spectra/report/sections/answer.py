@@ -17,7 +17,7 @@ from diversity_spectra.report.table import Table
 from diversity_spectra.report.words import NOTHING, fixed, interval, kernel, listing, plain, probability
 from diversity_spectra.report.words import condition as told
 
-NOT_ASKED = "not in this experiment"
+NOT_ASKED = "not asked"
 VERDICTS = (SUPPORTED, CONTRADICTED, MIXED, INCONCLUSIVE, NOT_ASKED)
 
 
