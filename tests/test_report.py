@@ -840,3 +840,16 @@ def test_a_control_that_broke_off_was_run(tables: dict[str, pd.DataFrame]) -> No
     own["spectra"] = own["spectra"][own["spectra"]["condition"] != "dropout-0.5"]
     told = dict(answer.lead(Material({**own, **compare(own, FAST)})))["mlp"]
     assert told.startswith("Dropout could not be tested, so nothing can be compared with it")
+
+
+def test_single_runs_are_told_without_intervals(tables: dict[str, pd.DataFrame]) -> None:
+    single = {name: table[table["seed"] == 0] if "seed" in table else table for name, table in tables.items()}
+    for draw in (evaluation.accuracy, spectra.dose_response):
+        told = draw(Material(single), "mlp").caption
+        assert "single runs (n = 1 run a condition)" in told and "band" not in told and "interval" not in told
+
+
+def test_two_kinds_of_data_are_too_few_to_correlate(tables: dict[str, pd.DataFrame]) -> None:
+    few = tables["relation"].assign(correlation=np.nan)
+    drawing = metric.diversity_shift(Material({**tables, "relation": few}), "mlp")
+    assert drawing.figure is None and "four kinds of other data" in drawing.caption

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from diversity_spectra.report.material import CONTROLS, Material
 from diversity_spectra.report.style import INK, marker, readable
 from diversity_spectra.report.words import condition as told
-from diversity_spectra.report.words import plain, shortened
+from diversity_spectra.report.words import counted, plain, shortened
 
 NUMBERS = "; numbers: kinds, as in the legend"
 
@@ -52,6 +52,16 @@ def run_marks(
         ends = ax.hlines if across else ax.vlines
         ends(at, means["low"], means["high"], color=colour, lw=1.4, zorder=3)
         ax.plot(*((means["mean"], at) if across else (at, means["mean"])), zorder=4, **mark)
+
+
+def marks_told(counts: list[int], confidence: str) -> str:
+    """What `run_marks` has drawn, of so many runs of each condition."""
+    if max(counts, default=0) < 2:
+        return "Marks: single runs (n = 1 run a condition), of whose noise nothing is known"
+    return (
+        f"Small dots: runs (n = {counted(counts)} a condition); marks: mean with {confidence} interval, run-to-run variance "
+        "pooled over conditions"
+    )
 
 
 def numbered(conditions: pd.DataFrame) -> dict[str, str]:

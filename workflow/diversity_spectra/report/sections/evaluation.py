@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from diversity_spectra.compare.benefits import by_run
 from diversity_spectra.compare.metric import of_sets
-from diversity_spectra.report.marks import baseline_band, run_marks
+from diversity_spectra.report.marks import baseline_band, marks_told, run_marks
 from diversity_spectra.report.material import MEASURES, Material, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import FAINT, INK, WIDTH, Drawing, canvas, paint_ticks
@@ -54,8 +54,8 @@ def accuracy(material: Material, model: str) -> Drawing:
     caption = (
         "Accuracy (higher is better) and expected calibration error (lower is better)"
         f"{', in and out of distribution' if outside else ''}. "
-        f"Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} interval, "
-        f"run-to-run variance pooled over conditions. {compared if baseline.isin(runs['condition']).any() else ''}"
+        f"{marks_told(counts, material.confidence)}. "
+        f"{compared if max(counts, default=0) > 1 and baseline.isin(runs['condition']).any() else ''}"
         f"Sets: {told_sets}."
     )
     return Drawing(caption, figure)

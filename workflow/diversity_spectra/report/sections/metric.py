@@ -26,7 +26,7 @@ def diversity_shift(material: Material, model: str) -> Drawing:
     table, relation = material.table("metric", model), material.table("relation", model)
     if relation.empty or not np.isfinite(relation["correlation"]).any():
         return Drawing(
-            "Diversity cannot be drawn against shift: it takes four conditions with other data, whose diversity was measured."
+            "Diversity cannot be drawn against shift: it takes four kinds of other data whose diversity and shift are known."
         )
     kernels = [name for name in dict.fromkeys(relation["kernel"]) if table[f"diversity_gain_{name}"].notna().any()]
     sides = [name for name in SHIFT_SIDES if table[name].notna().any()]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.lines import Line2D
 
-from diversity_spectra.report.marks import baseline_band, run_marks
+from diversity_spectra.report.marks import baseline_band, marks_told, run_marks
 from diversity_spectra.report.material import CONTROLS, MEASURES, SCALES, Material, Spectrum, run_counts, summarise
 from diversity_spectra.report.section import Figure, Section
 from diversity_spectra.report.style import DENSE, FAINT, INK, MUTED, WIDTH, Drawing, canvas, log_ticks, paint_ticks
@@ -197,12 +197,16 @@ def dose_response(material: Material, model: str) -> Drawing:
                 ax.set_xticks(range(len(group)), [_strength(row) for row in group.itertuples()], rotation=90)
         row[0].set_ylabel(measure_name(name, matrix))
     counts = run_counts(conditions["condition"], runs.dropna(subset=shown, how="all"))
+    band = (
+        "The grey band is the baseline. A technique that acts on the spectra leaves the band, and further at greater strength."
+        if max(counts, default=0) > 1
+        else "The line across is the baseline."
+    )
     caption = (
         f"Shape of the spectra of {MATRICES[matrix]} (mean over "
         f"layers{', geometric for ranks' if set(shown) & set(SCALES) else ''}) against the strength of each technique, "
-        f"weakest left. Small dots: runs (n = {counted(counts)} a condition); marks: mean with {material.confidence} "
-        "interval, variance pooled over conditions; lines join strengths of one kind. The grey band is the baseline. "
-        f"A technique that acts on the spectra leaves the band, and further at greater strength. {material.rejected(model)}"
+        f"weakest left. {marks_told(counts, material.confidence)}; lines join strengths of one kind. {band} "
+        f"{material.rejected(model)}"
     )
     return Drawing(caption, figure)
 
