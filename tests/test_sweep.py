@@ -131,6 +131,7 @@ def test_experiments_start_from_files_beside_the_sweep(tmp_path: Path) -> None:
         ({"experiments": {"a": {"config": "no.yaml"}}}, "experiments.a.config: no.yaml: no such file"),
         ({"experiment": "tiny"}, "`experiment` has no place in a sweep"),
         ({"base": "no.yaml"}, "base: no.yaml: no such file"),
+        ({"bse": "a.yaml"}, "unknown key 'bse'; did you mean 'base'?"),
         ({"base": 3}, "base: 3 is not allowed"),
         ({"sweep": "../away"}, "sweep: '../away' is not allowed"),
         ({"report": {"palette": "pink"}}, "report.palette: 'pink' is not allowed"),

@@ -6,6 +6,7 @@ that the sweep file holds for all experiments, then those of the experiment.
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,11 @@ class Sweep(Settings):
     def _places(self) -> Sweep:
         if "experiment" in self.model_extra:
             raise ValueError("`experiment` has no place in a sweep, which names its experiments in `experiments`")
+        known = sorted({*Sweep.model_fields, *Config.model_fields} - {"experiment"})
+        for name in self.model_extra.keys() - known:  # said once: without its `base` every experiment lacks much
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            raise ValueError(f"unknown key {name!r}; {hint}")
         taken: dict[str, str] = {}
         for name in (self.sweep, *self.experiments):
             if other := taken.get(name.lower()):
