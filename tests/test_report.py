@@ -853,3 +853,15 @@ def test_two_kinds_of_data_are_too_few_to_correlate(tables: dict[str, pd.DataFra
     few = tables["relation"].assign(correlation=np.nan)
     drawing = metric.diversity_shift(Material({**tables, "relation": few}), "mlp")
     assert drawing.figure is None and "four kinds of other data" in drawing.caption
+
+
+def test_a_kernel_with_scores_of_the_plain_set_alone_has_no_panel(tables: dict[str, pd.DataFrame]) -> None:
+    own = tables["metric"].copy()
+    kernel = tables["relation"]["kernel"].iloc[0]
+    own.loc[own["family"].isin(["augmentation", "synthetic"]), f"diversity_gain_{kernel}"] = np.nan
+    kinds = tables["relation"].assign(correlation=0.5)
+    whole, less = (
+        metric.diversity_shift(Material({**tables, "relation": kinds, "metric": one}), "mlp")
+        for one in (tables["metric"], own)
+    )
+    assert 0 < len(less.figure.axes) < len(whole.figure.axes)

@@ -28,11 +28,11 @@ def diversity_shift(material: Material, model: str) -> Drawing:
         return Drawing(
             "Diversity cannot be drawn against shift: it takes four kinds of other data whose diversity and shift are known."
         )
-    kernels = [name for name in dict.fromkeys(relation["kernel"]) if table[f"diversity_gain_{name}"].notna().any()]
-    sides = [name for name in SHIFT_SIDES if table[name].notna().any()]
     conditions = material.conditions(model)
     plain_set = conditions.loc[conditions["family"] == "baseline", "training_set"]
     data = table[~table["training_set"].isin(plain_set) & (table["family"] != "checkpoint")]
+    kernels = [name for name in dict.fromkeys(relation["kernel"]) if data[f"diversity_gain_{name}"].notna().any()]
+    sides = [name for name in SHIFT_SIDES if data[name].notna().any()]
     figure, axes = canvas(WIDTH, 0.9 + 1.75 * len(sides), len(sides), len(kernels), sharex="col", sharey="row")
     conditions = conditions[conditions["condition"].isin(data["condition"])]
     numbers = numbered(conditions)
