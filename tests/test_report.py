@@ -865,3 +865,16 @@ def test_a_kernel_with_scores_of_the_plain_set_alone_has_no_panel(tables: dict[s
         for one in (tables["metric"], own)
     )
     assert 0 < len(less.figure.axes) < len(whole.figure.axes)
+
+
+def test_training_curves_tell_what_is_drawn(material: Material) -> None:
+    assert training.curves(material, "mlp").caption.startswith("Loss and accuracy of")
+    history = material.histories["mlp"].assign(accuracy=np.nan)
+    told = training.curves(replace(material, histories={"mlp": history}), "mlp").caption
+    assert told.startswith("Loss of") and "chance" not in told
+
+
+def test_shifts_of_layers_that_runs_lack_are_a_sentence(tables: dict[str, pd.DataFrame]) -> None:
+    """A run that broke off leaves no layer that is measured in all runs; the baseline is there."""
+    drawing = study.layer_shifts(Material({**tables, "layer_shifts": tables["layer_shifts"].iloc[:0]}), "mlp")
+    assert drawing.figure is None and "measured in all runs" in drawing.caption

@@ -31,7 +31,9 @@ def layer_shifts(material: Material, model: str) -> Drawing:
     """Per measure: mean over layers by family with its null (left), shifts over depth (right)."""
     shifts, tests = material.table("layer_shifts", model), material.table("layer_tests", model)
     if shifts.empty:
-        return Drawing("Without a baseline and a family to compare with it there is nothing to draw.")
+        return Drawing(
+            "There is nothing to draw: that takes a baseline, a family to compare with it, and a layer measured in all runs."
+        )
     measures = [name for name in MEASURES if shifts.loc[shifts["measure"] == name, "shift"].notna().any()]
     families = list(dict.fromkeys(shifts["family"]))
     height = 0.7 + 1.15 * len(measures)

@@ -127,7 +127,8 @@ def curves(material: Material, model: str) -> Drawing:
         ax.set(title=f"training {score}", xlabel="step")
         ax.grid(color=FAINT, lw=0.4)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    if "accuracy" in scores and material.classes > 1:
+    chance = "accuracy" in scores and material.classes > 1
+    if chance:
         axes[0, scores.index("accuracy")].axhline(1 / material.classes, color=INK, lw=0.6, ls=":")
     if "loss" in scores and (history["loss"] > 0).all():
         axes[0, scores.index("loss")].set_yscale("log")
@@ -139,8 +140,9 @@ def curves(material: Material, model: str) -> Drawing:
     )
     seeds = history.groupby("condition")["seed"].nunique()
     caption = (
-        "Loss and accuracy of the training batches, as the network is at the time, dropout on, against the optimiser's step: a "
-        f"line per condition (mean of n = {counted(list(seeds))} each), the baseline thick; dotted: chance. A curve that still "
+        f"{listing(scores).capitalize()} of the training batches, as the network is at the time, dropout on, against the "
+        f"optimiser's step: a line per condition (mean of n = {counted(list(seeds))} each), the baseline thick"
+        f"{'; dotted: chance' if chance else ''}. A curve that still "
         "falls at its end belongs to a network that is not done learning; a curve that never leaves its start, to one that "
         "learnt nothing."
     )
