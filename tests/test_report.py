@@ -221,6 +221,15 @@ def test_a_claim_that_is_not_asked_is_not_inconclusive(tables: dict[str, pd.Data
     assert answer.NOT_ASKED not in {row.verdict for claim in answer.claims(unseen) for row in claim.judged}
 
 
+def test_the_first_reason_of_a_verdict_is_told_whole() -> None:
+    reason = (
+        "the positive control dropout is not detected (corrected p 0.3; a shift of 1.4 could have been seen); too few."
+    )
+    row = answer.Judged("mlp", answer.INCONCLUSIVE, answer.NOTHING, answer.NOTHING, reason)
+    cell = answer.matrix([answer.Claim("a", "It moves.", "", [row])])["mlp"]["a"]
+    assert cell.sentence == "It moves: inconclusive (the positive control dropout is not detected)."
+
+
 def test_choices_of_analysis_are_told_of_claims_that_are_asked(material: Material) -> None:
     """What other numbers of steps would have to answer, no choice of analysis does."""
     claims = material.tables["claims"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -91,7 +92,9 @@ def matrix(judged: list[Claim]) -> dict[str, dict[str, Cell]]:
         for row in claim.judged:
             known = row.effect not in (NOTHING, "not determined")
             number = f", {words.unit} {row.effect}, {row.n} runs" if known else ""
-            why = "" if known or row.verdict == NOT_ASKED else f" ({row.reason.partition(';')[0].rstrip('.')})"
+            # The first of the reasons, without its numbers in brackets, which stand below.
+            reason = re.split(r";| \(", row.reason)[0].rstrip(".")
+            why = "" if known or row.verdict == NOT_ASKED else f" ({reason})"
             text = f"{claim.statement.rstrip('.')}: {row.verdict}{number}{why}."
             cells.setdefault(row.model, {})[claim.letter] = Cell(row.verdict, row.effect if known else "", text)
     return cells
