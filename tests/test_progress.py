@@ -212,8 +212,8 @@ def test_a_job_that_is_tried_again_is_told_anew(
         log.write_text(said)
         tell(handler, LogEvent.JOB_INFO, jobid=0, rule_name="compare", wildcards={})
         tell(handler, LogEvent.JOB_ERROR, jobid=0, rule_name="compare", log=[str(log)])
-    told = ["stopped compare: at step 7; saved", f"FAILED compare: error: no room (log: {log})"]
-    assert capsys.readouterr().out.splitlines()[1:] == told
+    told = ["1 job: 1 compare", "stopped compare: at step 7; saved", f"FAILED compare: error: no room (log: {log})"]
+    assert capsys.readouterr().out.splitlines() == told
     tell(handler, LogEvent.JOB_FINISHED, job_id=0)
     assert not handler.ended
 

@@ -130,7 +130,7 @@ class LogHandler(LogHandlerBase):
         self.total = sum(self.left.values())
         self.forecast = forecast()
         jobs = ", ".join(f"{count} {stage}" for stage, count in self.left.items())
-        self.say(f"{self.total} jobs: {jobs}")
+        self.say(f"{self.total} job{'s' * (self.total != 1)}: {jobs}")
 
     def announce(self, record: LogRecord) -> None:
         if record.rule_name == TARGET:
