@@ -885,5 +885,11 @@ def test_training_curves_tell_what_is_drawn(material: Material) -> None:
 
 def test_shifts_of_layers_that_runs_lack_are_a_sentence(tables: dict[str, pd.DataFrame]) -> None:
     """A run that broke off leaves no layer that is measured in all runs; the baseline is there."""
-    drawing = study.layer_shifts(Material({**tables, "layer_shifts": tables["layer_shifts"].iloc[:0]}), "mlp")
-    assert drawing.figure is None and "measured in all runs" in drawing.caption
+    shifts = tables["layer_shifts"]
+    for gap in (
+        {"layer_shifts": shifts.iloc[:0]},
+        {"layer_shifts": shifts.assign(shift=np.nan)},
+        {"layer_tests": pd.DataFrame()},
+    ):
+        drawing = study.layer_shifts(Material({**tables, **gap}), "mlp")
+        assert drawing.figure is None and "measured in all runs" in drawing.caption

@@ -30,11 +30,13 @@ def shown(material: Material) -> list[str]:
 def layer_shifts(material: Material, model: str) -> Drawing:
     """Per measure: mean over layers by family with its null (left), shifts over depth (right)."""
     shifts, tests = material.table("layer_shifts", model), material.table("layer_tests", model)
-    if shifts.empty:
+    measures = [
+        name for name in MEASURES if len(shifts) and shifts.loc[shifts["measure"] == name, "shift"].notna().any()
+    ]
+    if not measures or tests.empty:
         return Drawing(
             "There is nothing to draw: that takes a baseline, a family to compare with it, and a layer measured in all runs."
         )
-    measures = [name for name in MEASURES if shifts.loc[shifts["measure"] == name, "shift"].notna().any()]
     families = list(dict.fromkeys(shifts["family"]))
     height = 0.7 + 1.15 * len(measures)
     figure, axes = canvas(WIDTH, height, len(measures), 3, gridspec_kw={"width_ratios": [1, 1, 2.2]})
