@@ -194,8 +194,16 @@ def test_the_tutorials_kind_is_one_small_file(tmp_path: Path) -> None:
             "from diversity_spectra.augment import kinds\n\n@kinds.augmentation('unit', lee=1)\ndef mine(): ...\n",
             "line 3: unknown limit 'lee'; known here: gt, ge, lt, le",
         ),
+        (
+            "from diversity_spectra.augment import kinds\n\n@kinds.augmentation('unit')\ndef augmix(image, level, generator): ...\n",
+            "line 3: augment.kinds.augmix has a kind 'augmix' too; one of them needs another name",
+        ),
+        (
+            "from diversity_spectra.augment import kinds\n\n@kinds.augmentation('unit')\ndef mine(image, generator): ...\n",
+            "line 3: mine takes 2 arguments, not image, level, generator",
+        ),
     ],
-    ids=["syntax", "import", "limit"],
+    ids=["syntax", "import", "limit", "name", "arguments"],
 )
 def test_a_mistake_in_a_kind_is_one_line(tmp_path: Path, code: str, expected: str) -> None:
     checkout = copy_checkout(tmp_path)

@@ -8,6 +8,7 @@ torch and torchvision are imported inside the functions. A training set depends 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -41,6 +42,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {}
 LIMITS = ("gt", "ge", "lt", "le")  # as pydantic names them
+TAKES = ("image", "level", "generator")
 # What Python adds to a wrong name in an import from this package, which is still being imported itself.
 CIRCULAR = re.compile(r"partially initialized module | \(most likely due to a circular import\).*")
 
@@ -53,7 +55,12 @@ def augmentation(
         raise UserError(f"unknown limit {unknown[0]!r}; known here: {', '.join(LIMITS)}")
 
     def register(function: Augmentation) -> Augmentation:
-        KINDS[function.__name__] = Kind(function, meaning, type, limits, falling)
+        name, takes = function.__name__, len(inspect.signature(function).parameters)
+        if name in KINDS and KINDS[name].apply.__module__ != function.__module__:
+            raise UserError(f"{KINDS[name].module} has a kind {name!r} too; one of them needs another name")
+        if takes != len(TAKES):
+            raise UserError(f"{name} takes {takes} arguments, not {', '.join(TAKES)}")
+        KINDS[name] = Kind(function, meaning, type, limits, falling)
         return function
 
     return register
