@@ -109,12 +109,10 @@ def seen(material: Material) -> dict[str, dict[str, bool]]:
     """By network and control: was it detected, over all its strengths?"""
     table = material.table("controls")
     whole = table[table["condition"] == ""] if len(table) else table
-    return {
-        model: {row.family: bool(row.detected) for row in whole[whole["model"] == model].itertuples()}
-        if len(whole)
-        else {}
-        for model in material.models
-    }
+    found = {model: {} for model in material.models}
+    for row in whole.itertuples():
+        found.setdefault(row.model, {})[row.family] = bool(row.detected)
+    return found
 
 
 def _costs(material: Material, model: str, family: str) -> str:
