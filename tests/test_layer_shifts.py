@@ -246,6 +246,19 @@ def test_a_layer_of_which_a_run_lacks_a_measure_is_left_out_of_it() -> None:
     assert sizes["alpha"].to_dict() == {True: 5, False: 4} and sizes["entropy"].to_dict() == {True: 4, False: 3}
 
 
+def test_a_diverged_run_takes_the_analysis_from_no_other() -> None:
+    rows = [
+        {"condition": name, "seed": seed, "layer": str(layer), "depth": layer, "matrix": "W", "alpha": np.nan if (name, seed) in (("d", 0), ("e", 0), ("e", 1)) else 2 + RANDOM.random()}
+        for name in ("b", "d", "e") for seed in (0, 1) for layer in range(3)
+    ]  # fmt: skip
+    conditions = pd.DataFrame(
+        {"condition": ["b", "d", "e"], "family": ["baseline", "dropout", "augmentation"], "kind": "", "strength": 1.0}
+    )
+    found = changes(pd.DataFrame(rows), conditions)
+    assert found.families == ["dropout"] and found.change.shape == (3, 3, len(MEASURES))
+    assert np.isfinite(found.change[..., MEASURES.index("alpha")]).all()
+
+
 def test_a_head_too_small_to_be_analysed_makes_no_head_of_the_layer_before_it() -> None:
     """Of fewer than 8 classes."""
     rows = [

@@ -92,16 +92,19 @@ def changes(spectra: pd.DataFrame, conditions: pd.DataFrame) -> Changes | None:
 
     Where there are rows on the network before training (`W_before`), they are subtracted; else all runs are taken to start
     from the same weights, which then cancel. Layers in which no measure of the study differs between runs were not trained
-    and are left out, as in the study.
+    and are left out, as in the study; so are runs without any measure, which diverged.
     """
+    measures = [name for name in MEASURES if name in spectra]
+    rows = without_failed_fits(spectra)
+    known = (rows["matrix"] == "W") & rows[measures].notna().any(axis=1)
+    rows = rows.merge(rows.loc[known, ["condition", "seed"]].drop_duplicates())
     wanted = conditions[conditions["family"].isin(["baseline", *FAMILIES])]
-    wanted = wanted[wanted["condition"].isin(spectra["condition"])]
+    wanted = wanted[wanted["condition"].isin(rows["condition"])]
     rank = wanted["family"].map({name: place for place, name in enumerate(["baseline", *FAMILIES])})
     wanted = wanted.assign(_rank=rank).sort_values(["_rank", "kind", "strength"], kind="stable", ignore_index=True)
     if wanted["family"].nunique() < 2 or wanted["family"].iloc[0] != "baseline":
         return None
-    measures = [name for name in MEASURES if name in spectra]
-    rows = without_failed_fits(spectra[spectra["condition"].isin(wanted["condition"])])
+    rows = rows[rows["condition"].isin(wanted["condition"])]
     after, before = (
         rows[rows["matrix"] == matrix].groupby(["condition", "seed", "layer"])[measures].mean().astype(float)
         for matrix in ("W", BEFORE)

@@ -336,7 +336,7 @@ MISSING = {
     Missing.NO_SYNTHETIC_OR_NO_AUGMENTATION: "no synthetic or no augmentation condition in this experiment",
     Missing.NO_OOD_ACCURACY: "no out-of-distribution accuracy was measured",
     Missing.NO_CURVE: "no curve of at least two synthetic amounts in this experiment",
-    Missing.NO_ACCURACY: "no test accuracy was measured",
+    Missing.NO_ACCURACY: "no test accuracy was measured of some amount, or of the baseline",
     Missing.NO_NOISE: (
         "no condition has two runs that differ in test accuracy, so differences have no noise to be told from"
     ),
