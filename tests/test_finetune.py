@@ -276,7 +276,11 @@ def test_a_compiled_run_learns_the_same(workdir: Path) -> None:
 
 def test_a_missing_compiler_is_named(workdir: Path) -> None:
     command = [sys.executable, "-m", "diversity_spectra.cli", "finetune", "train", "--job", job("out", compile=True)]
-    environment = {**os.environ, "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(workdir / "compiled")}
+    environment = {
+        **os.environ,
+        "CXX": str(workdir / "no-compiler"),
+        "TORCHINDUCTOR_CACHE_DIR": str(workdir / "compiled"),
+    }
     done = subprocess.run(
         [*command, "--device", "cpu", "--seeds", "0"], env=environment, capture_output=True, text=True
     )

@@ -244,7 +244,7 @@ def test_diversity_is_scored_at_no_more_images_than_the_smallest_class_has(tmp_p
     assert not notes(8)  # 12 less 3 to test on and 1 of the pool
     assert "diversity.per_class is 9, but the smallest class has 8 images" in notes(9)[0]
     (tmp_path / "ox").mkdir()
-    with pytest.raises(UserError, match="class 'ox' has 0 images to train on"):
+    with pytest.raises(UserError, match="class 'ox' has no images to train on; remove its folder"):
         notes(9)
 
 
